@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Model of one AMD PTDMA function: a DMA engine with one queue.
+ */
+#ifndef PTDMA_H
+#define PTDMA_H
+
+#include <stdint.h>
+
+#include "guest-mem.h"
+#include "vfio-user.h"
+
+#define PTDMA_NEVER	UINT64_MAX
+
+/**
+ * struct ptdma_options - how the engine behaves
+ * @delay_us: from the fetch of a descriptor to its first byte
+ * @bandwidth: bytes per microsecond (MB/s), 0 for as fast as it goes
+ * @fail_nth: every how manieth descriptor fails, 0 for none. It copies nothing
+ * @fail_code: the error code that it then reports
+ * @stall_after: how many descriptors the engine starts before it hangs, once,
+ *	with the next one fetched; or PTDMA_NEVER
+ * @verbose: 1: log errors to stderr, 2: log every descriptor
+ */
+struct ptdma_options {
+	uint64_t delay_us;
+	uint64_t bandwidth;
+	uint64_t fail_nth;
+	uint32_t fail_code;
+	uint64_t stall_after;
+	int verbose;
+};
+
+struct ptdma_stats {
+	uint64_t descriptors;	/* that ended, well or not */
+	uint64_t bytes;		/* written to the guest's memory */
+	uint64_t interrupts;	/* signalled to the client */
+	uint64_t faults;	/* descriptors that ended with an error */
+};
+
+struct ptdma;
+
+/* NULL, with errno set, on failure. @mem has to outlive the device. */
+struct ptdma *ptdma_create(const struct ptdma_options *opt,
+			   struct guest_mem *mem);
+void ptdma_destroy(struct ptdma *pt);
+
+/* Describe the device to vfu_serve(). */
+void ptdma_vfu_device(struct ptdma *pt, struct vfu_device *vdev);
+
+/* End a hang that has begun. A reset does not, it only drops the descriptor. */
+void ptdma_resume(struct ptdma *pt);
+
+void ptdma_get_stats(struct ptdma *pt, struct ptdma_stats *stats);
+
+#endif /* PTDMA_H */

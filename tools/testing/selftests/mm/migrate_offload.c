@@ -1,0 +1,1860 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Benchmark and verification of page migration with copy offload.
+ *
+ * Folios of an exactly known size are moved back and forth between two memory
+ * nodes, all of them by one move_pages(2) call, so that the kernel forms the
+ * batches which a migrator such as dcbm may copy with DMA channels. Only the
+ * system call is measured. Every word carries a pattern which depends on its
+ * address, on the move and on the run, and all of it is compared after every
+ * move: a folio that was marked as copied but was not, was copied from or to
+ * the wrong place, or is an older version of itself, cannot go unnoticed.
+ *
+ * Run without dcbm, it measures and verifies the copies made by the CPU.
+ *
+ * A large folio that is mapped by PTEs may leave migration marked as partially
+ * mapped, and be split when it is migrated again: when that is seen, folios of
+ * such a size are allocated anew for every move, on the node it starts from.
+ */
+
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <limits.h>
+#include <math.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <linux/mempolicy.h>
+
+#include "kselftest.h"
+#include "vm_util.h"
+#include "hugepage_settings.h"
+
+#define DCBM_PARAMS	"/sys/module/dcbm/parameters/"
+#define NODE_SYSFS	"/sys/devices/system/node/"
+
+#define KPF_HUGE	BIT_ULL(17)
+
+#define MAX_SIZES	20
+#define MAX_ROWS	17
+#define MAX_NODES	1024
+#define MAX_WRONG_SHOWN	8
+#define MAX_ATTEMPTS	5
+#define EXIT_USAGE	2
+
+/* No errno and no node: the kernel wrote nothing to this place of status[] */
+#define STATUS_UNTOUCHED	INT_MIN
+
+struct region {
+	char *map;		/* what was mapped */
+	size_t map_len;
+	char *mem;		/* the aligned part which is used */
+	size_t len;
+	size_t size;		/* of one folio */
+	size_t nr;		/* number of folios */
+};
+
+struct row {
+	char label[32];
+	unsigned int channels;	/* 0: copied by the CPU */
+};
+
+struct cell {
+	double mean;
+	double stddev;
+	unsigned long moved;
+	long offloaded;		/* -1: no dcbm to ask */
+	bool measured;
+};
+
+enum row_state { ROW_RUN, ROW_SKIP, ROW_FAIL };
+
+/* Command line */
+static size_t sizes[MAX_SIZES];
+static int nr_sizes;
+static unsigned int channels[MAX_ROWS - 1];
+static int nr_channels;
+static size_t bench_bytes = 32UL << 20;
+static unsigned int rounds = 3;
+static bool run_cpu = true, run_dcbm = true, dcbm_required;
+static bool all_offloaded, keep_going, hugetlb_only;
+static unsigned int stress_seconds;
+static FILE *csv;
+static uint64_t seed;
+static int node_a = -1, node_b = -1;
+
+static int pagemap_fd, kpageflags_fd;
+static uint64_t generation;
+static sig_atomic_t interrupted;
+
+static bool fresh_for_each_move;
+
+static struct row rows[MAX_ROWS];
+static int nr_rows;
+static struct cell cells[MAX_ROWS][MAX_SIZES];
+
+/* ---- small helpers ----------------------------------------------------- */
+
+static inline unsigned long min(unsigned long a, unsigned long b)
+{
+	return a < b ? a : b;
+}
+
+static inline unsigned long max(unsigned long a, unsigned long b)
+{
+	return a > b ? a : b;
+}
+
+static void on_signal(int sig)
+{
+	interrupted = sig;
+}
+
+static void catch_signals(void)
+{
+	struct sigaction sa = { .sa_handler = on_signal };
+
+	sigaction(SIGINT, &sa, NULL);
+	sigaction(SIGTERM, &sa, NULL);
+	sigaction(SIGHUP, &sa, NULL);
+	sigaction(SIGQUIT, &sa, NULL);
+}
+
+static void check_interrupted(void)
+{
+	int sig = FORCE_READ(interrupted);
+
+	if (sig)
+		ksft_exit_fail_msg("interrupted by signal %d\n", sig);
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
+}
+
+static const char *size_name(size_t size)
+{
+	static char bufs[4][24];
+	static int next;
+	char *buf = bufs[next++ % ARRAY_SIZE(bufs)];
+
+	if (size >= 1UL << 20 && !(size & ((1UL << 20) - 1)))
+		snprintf(buf, sizeof(bufs[0]), "%zuM", size >> 20);
+	else
+		snprintf(buf, sizeof(bufs[0]), "%zuK", size >> 10);
+	return buf;
+}
+
+/* Number of decimals which show @v with three significant digits */
+static int decimals(double v)
+{
+	int d = 0;
+
+	for (; d < 9 && v > 0 && v < 99.95; d++)
+		v *= 10;
+	return d;
+}
+
+static long move_pages(size_t nr, void **addrs, const int *nodes, int *status)
+{
+	return syscall(__NR_move_pages, 0, nr, addrs, nodes, status,
+		       nodes ? MPOL_MF_MOVE : 0);
+}
+
+/* Read a small file, without the newline at its end. Return 0 or -errno. */
+static int read_text(const char *path, char *buf, size_t len)
+{
+	ssize_t n;
+	int fd;
+
+	fd = open(path, O_RDONLY);
+	if (fd < 0)
+		return -errno;
+	n = read(fd, buf, len - 1);
+	if (n < 0) {
+		n = -errno;
+		close(fd);
+		return n;
+	}
+	close(fd);
+	while (n > 0 && buf[n - 1] == '\n')
+		n--;
+	buf[n] = '\0';
+	return 0;
+}
+
+/* The helpers of vm_util exit when a write fails; here an errno is wanted. */
+static int write_text(const char *path, const char *val)
+{
+	ssize_t n;
+	int fd;
+
+	fd = open(path, O_WRONLY);
+	if (fd < 0)
+		return -errno;
+	n = write(fd, val, strlen(val));
+	if (n < 0)
+		n = -errno;
+	else
+		n = n == (ssize_t)strlen(val) ? 0 : -EIO;
+	close(fd);
+	return n;
+}
+
+/* ---- memory nodes ------------------------------------------------------ */
+
+static void add_node_list(const char *list, bool *set)
+{
+	const char *p = list;
+
+	while (*p) {
+		char *end;
+		long a, b;
+
+		a = strtol(p, &end, 10);
+		if (end == p)
+			return;
+		b = a;
+		if (*end == '-') {
+			p = end + 1;
+			b = strtol(p, &end, 10);
+			if (end == p)
+				return;
+		}
+		for (; a <= b; a++)
+			if (a >= 0 && a < MAX_NODES)
+				set[a] = true;
+		if (*end != ',')
+			return;
+		p = end + 1;
+	}
+}
+
+/* Mark the nodes which have memory and which this task may use. */
+static bool usable_nodes(bool *usable)
+{
+	static bool has_memory[MAX_NODES], allowed[MAX_NODES];
+	const char *key = "Mems_allowed_list:";
+	char buf[4096];
+	FILE *f;
+	int i;
+
+	if (read_text(NODE_SYSFS "has_memory", buf, sizeof(buf)))
+		return false;
+	add_node_list(buf, has_memory);
+
+	f = fopen("/proc/self/status", "r");
+	if (f && check_for_pattern(f, key, buf, sizeof(buf))) {
+		char *p = buf + strlen(key);
+
+		add_node_list(p + strspn(p, " \t"), allowed);
+	} else {
+		memset(allowed, 1, sizeof(allowed));
+	}
+	if (f)
+		fclose(f);
+
+	for (i = 0; i < MAX_NODES; i++)
+		usable[i] = has_memory[i] && allowed[i];
+	return true;
+}
+
+static void choose_nodes(void)
+{
+	static bool usable[MAX_NODES];
+	int i;
+
+	if (!usable_nodes(usable))
+		ksft_exit_skip("no NUMA: " NODE_SYSFS "has_memory is missing\n");
+
+	if (node_a >= 0) {
+		if (!usable[node_a] || !usable[node_b])
+			ksft_exit_skip("node %d or %d has no memory or is not allowed\n",
+				       node_a, node_b);
+		return;
+	}
+
+	for (i = 0; i < MAX_NODES; i++) {
+		if (!usable[i])
+			continue;
+		if (node_a < 0) {
+			node_a = i;
+		} else {
+			node_b = i;
+			return;
+		}
+	}
+	ksft_exit_skip("needs two nodes with memory\n");
+}
+
+/* Free memory and page cache of a node in bytes, 0 if it cannot be told */
+static unsigned long node_available(int node)
+{
+	unsigned long kb, sum = 0;
+	char path[128], line[256];
+	FILE *f;
+
+	snprintf(path, sizeof(path), NODE_SYSFS "node%d/meminfo", node);
+	f = fopen(path, "r");
+	if (!f)
+		return 0;
+	while (fgets(line, sizeof(line), f))
+		if (sscanf(line, "Node %*d MemFree: %lu", &kb) == 1 ||
+		    sscanf(line, "Node %*d Active(file): %lu", &kb) == 1 ||
+		    sscanf(line, "Node %*d Inactive(file): %lu", &kb) == 1)
+			sum += kb << 10;
+	fclose(f);
+	return sum;
+}
+
+/* Make room for large folios on both nodes; best effort. */
+static void compact_nodes(bool drop_caches)
+{
+	char path[128];
+
+	if (drop_caches)
+		write_text("/proc/sys/vm/drop_caches", "3");
+	snprintf(path, sizeof(path), NODE_SYSFS "node%d/compact", node_a);
+	write_text(path, "1");
+	snprintf(path, sizeof(path), NODE_SYSFS "node%d/compact", node_b);
+	write_text(path, "1");
+}
+
+static int bind_to_node(void *addr, size_t len, int node)
+{
+	unsigned long mask[MAX_NODES / (8 * sizeof(long))] = { 0 };
+	const unsigned int bits = 8 * sizeof(long);
+
+	mask[node / bits] = 1UL << (node % bits);
+	if (syscall(__NR_mbind, addr, len, MPOL_BIND, mask, MAX_NODES + 1, 0))
+		return -errno;
+	return 0;
+}
+
+/* ---- parameters of dcbm ------------------------------------------------ */
+
+static char saved_offloading[8], saved_channels[32];
+static bool dcbm_touched;
+
+static bool dcbm_present(void)
+{
+	return !access(DCBM_PARAMS "offloading", F_OK);
+}
+
+static int dcbm_read(const char *name, char *buf, size_t len)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), DCBM_PARAMS "%s", name);
+	return read_text(path, buf, len);
+}
+
+static int dcbm_write(const char *name, const char *val)
+{
+	char path[128];
+	int err;
+
+	snprintf(path, sizeof(path), DCBM_PARAMS "%s", name);
+	err = write_text(path, val);
+	if (err)
+		ksft_print_msg("cannot write %s to dcbm's %s: %s\n", val, name,
+			       strerror(-err));
+	return err;
+}
+
+static bool dcbm_counter(const char *name, unsigned long *val)
+{
+	char buf[32], *end;
+
+	if (dcbm_read(name, buf, sizeof(buf)))
+		return false;
+	errno = 0;
+	*val = strtoul(buf, &end, 10);
+	return end != buf && !*end && !errno;
+}
+
+static int dcbm_restore(void)
+{
+	int err;
+
+	if (!dcbm_touched)
+		return 0;
+	dcbm_touched = false;
+
+	err = dcbm_write("offloading", "N");
+	if (!err)
+		err = dcbm_write("nr_dma_chan", saved_channels);
+	if (!err && saved_offloading[0] == 'Y')
+		err = dcbm_write("offloading", "Y");
+	return err;
+}
+
+static void dcbm_restore_atexit(void)
+{
+	dcbm_restore();
+}
+
+static void dcbm_save(void)
+{
+	if (dcbm_read("offloading", saved_offloading, sizeof(saved_offloading)) ||
+	    dcbm_read("nr_dma_chan", saved_channels, sizeof(saved_channels)))
+		ksft_exit_fail_msg("cannot read the parameters of dcbm\n");
+	dcbm_touched = true;
+	atexit(dcbm_restore_atexit);
+}
+
+static void dcbm_show(void)
+{
+	static const char * const names[] = {
+		"reason_mask", "min_bytes", "timeout_ms",
+	};
+	char buf[256];
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(names); i++)
+		if (!dcbm_read(names[i], buf, sizeof(buf)))
+			ksft_print_msg("dcbm %s: %s\n", names[i], buf);
+	if (!read_text("/sys/module/migrate/parameters/max_batched_pages", buf,
+		       sizeof(buf)))
+		ksft_print_msg("migrate max_batched_pages: %s\n", buf);
+}
+
+/* Number of claimed channels: one line each */
+static unsigned int dcbm_nr_claimed(void)
+{
+	unsigned int nr = 0;
+	char line[256];
+	FILE *f;
+
+	f = fopen(DCBM_PARAMS "channels", "r");
+	if (!f)
+		return 0;
+	while (fgets(line, sizeof(line), f))
+		if (line[strspn(line, " \t\n")])
+			nr++;
+	fclose(f);
+	return nr;
+}
+
+/* Set dcbm up for a row of the table; @why tells why the row cannot run. */
+static enum row_state dcbm_setup(const struct row *row, char *why, size_t len)
+{
+	unsigned int claimed;
+	char buf[32];
+	int err;
+
+	if (!dcbm_present()) {
+		if (!row->channels)
+			return ROW_RUN;
+		snprintf(why, len, "dcbm is not loaded");
+		return ROW_SKIP;
+	}
+
+	if (dcbm_write("offloading", "N")) {
+		snprintf(why, len, "cannot turn offloading off");
+		return ROW_FAIL;
+	}
+	if (!row->channels)
+		return ROW_RUN;
+
+	snprintf(buf, sizeof(buf), "%u", row->channels);
+	if (dcbm_write("nr_dma_chan", buf)) {
+		snprintf(why, len, "cannot set nr_dma_chan");
+		return ROW_FAIL;
+	}
+	err = dcbm_write("offloading", "Y");
+	if (err == -ENODEV) {
+		snprintf(why, len, "no DMA channel");
+		return ROW_SKIP;
+	}
+	if (err || dcbm_read("offloading", buf, sizeof(buf)) || buf[0] != 'Y') {
+		snprintf(why, len, "cannot turn offloading on");
+		return ROW_FAIL;
+	}
+
+	claimed = dcbm_nr_claimed();
+	if (claimed > row->channels) {
+		snprintf(why, len, "dcbm claimed %u channels", claimed);
+		return ROW_FAIL;
+	}
+	if (claimed < row->channels) {
+		snprintf(why, len, "only %u channel%s", claimed,
+			 claimed == 1 ? "" : "s");
+		return ROW_SKIP;
+	}
+	return ROW_RUN;
+}
+
+/* ---- memory of an exact folio size ------------------------------------- */
+
+/* Why folios of this size cannot be had here, or NULL */
+static const char *size_unsupported(size_t size)
+{
+	if (size < psize())
+		return "smaller than a page";
+	if (size == psize())
+		return NULL;
+	if (!thp_available())
+		return "no transparent huge pages";
+	if (thp_supported_orders() & (1UL << sz2ord(size, psize())))
+		return NULL;
+	if (size == read_pmd_pagesize())
+		return NULL;
+	return "no mTHP control for this size";
+}
+
+static void push_settings(size_t size)
+{
+	struct thp_settings settings;
+	int i;
+
+	if (!thp_available())
+		return;
+
+	thp_read_settings(&settings);
+	settings.thp_enabled = THP_NEVER;
+	settings.thp_defrag = THP_DEFRAG_MADVISE;
+	/* What is there shall stay as it is: keep khugepaged away. */
+	settings.khugepaged.defrag = 0;
+	settings.khugepaged.pages_to_scan = 1;
+	settings.khugepaged.scan_sleep_millisecs = 3600 * 1000;
+	for (i = 0; i < NR_ORDERS; i++)
+		settings.hugepages[i].enabled = THP_NEVER;
+
+	if (size > psize()) {
+		int order = sz2ord(size, psize());
+
+		if (thp_supported_orders() & (1UL << order))
+			settings.hugepages[order].enabled = THP_MADVISE;
+		else
+			settings.thp_enabled = THP_MADVISE;
+	}
+	thp_push_settings(&settings);
+}
+
+static void pop_settings(void)
+{
+	if (thp_available())
+		thp_pop_settings();
+}
+
+static bool pread_all(int fd, void *buf, size_t len, off_t off)
+{
+	while (len) {
+		ssize_t n = pread(fd, buf, len, off);
+
+		if (n <= 0)
+			return false;
+		buf = (char *)buf + n;
+		len -= n;
+		off += n;
+	}
+	return true;
+}
+
+/*
+ * Is this one folio of exactly @nr pages? @map and @flags are the entries of
+ * its pages in pagemap and kpageflags, @next the flags of the page behind it.
+ */
+static bool is_folio(const uint64_t *map, const uint64_t *flags, uint64_t next,
+		     unsigned long nr)
+{
+	const uint64_t compound = KPF_COMPOUND_HEAD | KPF_COMPOUND_TAIL;
+	const uint64_t pfn = PAGEMAP_PFN(map[0]);
+	unsigned long i;
+
+	if (nr == 1)
+		return !(flags[0] & (compound | KPF_THP | KPF_HUGE));
+	if (pfn & (nr - 1))
+		return false;
+
+	for (i = 0; i < nr; i++) {
+		if (!PAGEMAP_PRESENT(map[i]) || PAGEMAP_PFN(map[i]) != pfn + i)
+			return false;
+		if (!(flags[i] & KPF_THP) || (flags[i] & KPF_HUGE))
+			return false;
+		if ((flags[i] & compound) !=
+		    (i ? KPF_COMPOUND_TAIL : KPF_COMPOUND_HEAD))
+			return false;
+	}
+	/* The folio must end here. */
+	return !(next & KPF_COMPOUND_TAIL);
+}
+
+/*
+ * Count the folios of the right size; @good, if given, tells which they are.
+ */
+static size_t count_folios(const struct region *r, bool *good)
+{
+	const unsigned long nr = r->size / psize();
+	uint64_t *map, *flags;
+	size_t i, found = 0;
+
+	map = malloc(nr * sizeof(*map));
+	flags = malloc((nr + 1) * sizeof(*flags));
+	if (!map || !flags)
+		ksft_exit_fail_msg("out of memory\n");
+
+	for (i = 0; i < r->nr; i++) {
+		uintptr_t addr = (uintptr_t)r->mem + i * r->size;
+		bool ok = false;
+
+		if (!pread_all(pagemap_fd, map, nr * sizeof(*map),
+			       addr / psize() * sizeof(*map)))
+			ksft_exit_fail_msg("cannot read /proc/self/pagemap\n");
+
+		if (PAGEMAP_PRESENT(map[0])) {
+			off_t off = PAGEMAP_PFN(map[0]) * sizeof(*flags);
+
+			if (!PAGEMAP_PFN(map[0]))
+				ksft_exit_fail_msg("pagemap shows no frame numbers\n");
+			if (!pread_all(kpageflags_fd, flags,
+				       nr * sizeof(*flags), off))
+				ksft_exit_fail_msg("cannot read /proc/kpageflags\n");
+			/* Behind the last page of memory, no folio goes on. */
+			if (!pread_all(kpageflags_fd, flags + nr,
+				       sizeof(*flags),
+				       off + nr * sizeof(*flags)))
+				flags[nr] = 0;
+			ok = is_folio(map, flags, flags[nr], nr);
+		}
+		if (good)
+			good[i] = ok;
+		found += ok;
+	}
+	free(map);
+	free(flags);
+	return found;
+}
+
+static void region_touch(const struct region *r, size_t i)
+{
+	size_t off;
+
+	/* The first touch should get all of it; if it doesn't, get the rest. */
+	for (off = 0; off < r->size; off += psize())
+		r->mem[i * r->size + off] = 1;
+}
+
+/*
+ * (Re)populate what is not there, or not of the right size, with some help
+ * from compaction. THP settings must have been made. The memory wants large
+ * folios for no longer than that, or khugepaged would collapse it to yet larger
+ * ones while it is moved.
+ */
+static bool region_populate(struct region *r)
+{
+	size_t found = 0, i;
+	int attempt;
+	bool *good;
+
+	if (r->size > psize() && madvise(r->mem, r->len, MADV_HUGEPAGE))
+		ksft_exit_fail_perror("MADV_HUGEPAGE");
+
+	good = calloc(r->nr, sizeof(*good));
+	if (!good)
+		ksft_exit_fail_msg("out of memory\n");
+
+	found = count_folios(r, good);
+	for (attempt = 0; found < r->nr && attempt < MAX_ATTEMPTS; attempt++) {
+		if (attempt) {
+			ksft_print_msg("%s: %zu of %zu folios have this size, compacting\n",
+				       size_name(r->size), found, r->nr);
+			compact_nodes(attempt > 1);
+		}
+		for (i = 0; i < r->nr; i++) {
+			char *p = r->mem + i * r->size;
+
+			if (good[i])
+				continue;
+			if (madvise(p, r->size, MADV_DONTNEED))
+				ksft_exit_fail_perror("MADV_DONTNEED");
+			region_touch(r, i);
+		}
+		found = count_folios(r, good);
+	}
+	free(good);
+	/* Without THP in the kernel there is nothing to advise against. */
+	madvise(r->mem, r->len, MADV_NOHUGEPAGE);
+
+	if (found < r->nr)
+		ksft_print_msg("%s: only %zu of %zu folios have this size\n",
+			       size_name(r->size), found, r->nr);
+	return found == r->nr;
+}
+
+/*
+ * Get what is not there, or not of the right size, on @node. The settings for
+ * this size must have been pushed.
+ */
+static bool region_get(struct region *r, int node)
+{
+	int err;
+
+	err = bind_to_node(r->mem, r->len, node);
+	if (err) {
+		ksft_print_msg("mbind to node %d: %s\n", node, strerror(-err));
+		return false;
+	}
+	return region_populate(r);
+}
+
+static bool region_renew(struct region *r, int node)
+{
+	if (madvise(r->mem, r->len, MADV_DONTNEED))
+		ksft_exit_fail_perror("MADV_DONTNEED");
+	return region_get(r, node);
+}
+
+static void region_free(struct region *r)
+{
+	if (r->map)
+		munmap(r->map, r->map_len);
+	r->map = NULL;
+}
+
+static bool region_alloc(struct region *r, size_t size, size_t bytes)
+{
+	const uintptr_t align = max(size, read_pmd_pagesize());
+
+	*r = (struct region) {
+		.size = size,
+		.nr = bytes / size,
+		.len = bytes / size * size,
+	};
+	r->map_len = r->len + align;
+	r->map = mmap(NULL, r->map_len, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (r->map == MAP_FAILED) {
+		r->map = NULL;
+		ksft_perror("mmap");
+		return false;
+	}
+	r->mem = (char *)(((uintptr_t)r->map + align - 1) & ~(align - 1));
+
+	if (region_get(r, node_a))
+		return true;
+	region_free(r);
+	return false;
+}
+
+/* ---- content ----------------------------------------------------------- */
+
+static inline uint64_t pattern(uint64_t key, uintptr_t addr)
+{
+	uint64_t x = (key ^ addr) * 0x9e3779b97f4a7c15ULL;
+
+	return x ^ (x >> 29);
+}
+
+static uint64_t pattern_key(uint64_t gen)
+{
+	return pattern(seed, gen << 8) ^ seed;
+}
+
+static void region_fill(const struct region *r, uint64_t gen)
+{
+	const uint64_t key = pattern_key(gen);
+	uint64_t *p = (uint64_t *)r->mem;
+	size_t i;
+
+	for (i = 0; i < r->len / sizeof(*p); i++)
+		p[i] = pattern(key, (uintptr_t)(p + i));
+}
+
+static void show_wrong(const struct region *r, size_t off,
+		       unsigned long long want, unsigned long long got)
+{
+	ksft_print_msg("WRONG CONTENT at %p (%s folio %zu, offset %#zx):\n",
+		       r->mem + off, size_name(r->size), off / r->size,
+		       off % r->size);
+	ksft_print_msg("expected %#018llx, got %#018llx\n", want, got);
+}
+
+static bool region_verify(const struct region *r, uint64_t gen)
+{
+	const uint64_t key = pattern_key(gen);
+	const uint64_t *p = (const uint64_t *)r->mem;
+	size_t i, wrong = 0;
+
+	for (i = 0; i < r->len / sizeof(*p); i++) {
+		uint64_t want = pattern(key, (uintptr_t)(p + i));
+		uint64_t got = p[i];
+
+		if (got == want)
+			continue;
+		if (wrong++ < MAX_WRONG_SHOWN)
+			show_wrong(r, i * sizeof(*p), want, got);
+	}
+	if (wrong)
+		ksft_print_msg("WRONG CONTENT: %zu of %zu words\n", wrong,
+			       r->len / sizeof(*p));
+	return !wrong;
+}
+
+/* ---- moving ------------------------------------------------------------ */
+
+struct move {
+	void **addrs;
+	int *nodes;
+	int *status;
+	int *query;
+	size_t nr;
+	/* of the last move */
+	uint64_t ns;
+	size_t unmoved;
+};
+
+static void move_alloc(struct move *m, size_t nr)
+{
+	*m = (struct move) {
+		.addrs = calloc(nr, sizeof(*m->addrs)),
+		.nodes = calloc(nr, sizeof(*m->nodes)),
+		.status = calloc(nr, sizeof(*m->status)),
+		.query = calloc(nr, sizeof(*m->query)),
+		.nr = nr,
+	};
+	if (!m->addrs || !m->nodes || !m->status || !m->query)
+		ksft_exit_fail_msg("out of memory\n");
+}
+
+static void move_free(struct move *m)
+{
+	free(m->addrs);
+	free(m->nodes);
+	free(m->status);
+	free(m->query);
+}
+
+static void move_set_region(struct move *m, const struct region *r)
+{
+	size_t i;
+
+	for (i = 0; i < r->nr; i++)
+		m->addrs[i] = r->mem + i * r->size;
+}
+
+static bool move_all_on(struct move *m, int node)
+{
+	size_t i;
+
+	if (move_pages(m->nr, m->addrs, NULL, m->query)) {
+		ksft_perror("move_pages query");
+		return false;
+	}
+	for (i = 0; i < m->nr; i++)
+		if (m->query[i] != node)
+			return false;
+	return true;
+}
+
+/*
+ * Move everything to @node. Return false if the kernel contradicts itself or
+ * the call fails as a whole; m->unmoved is the number of folios that are not
+ * there after a call which otherwise went well.
+ */
+static bool move_to(struct move *m, int node, bool quiet)
+{
+	size_t i, shown = 0;
+	bool sane = true;
+	uint64_t start;
+	long ret;
+
+	for (i = 0; i < m->nr; i++) {
+		m->nodes[i] = node;
+		m->status[i] = STATUS_UNTOUCHED;
+	}
+
+	errno = 0;
+	start = now_ns();
+	ret = move_pages(m->nr, m->addrs, m->nodes, m->status);
+	m->ns = now_ns() - start;
+	m->unmoved = 0;
+
+	if (ret < 0 && errno != ENOMEM && errno != EBUSY && errno != EAGAIN) {
+		ksft_perror("move_pages");
+		return false;
+	}
+	if (ret && !quiet)
+		ksft_print_msg("move_pages to node %d returned %ld%s%s\n", node,
+			       ret, ret < 0 ? ": " : "",
+			       ret < 0 ? strerror(errno) : "");
+
+	if (move_pages(m->nr, m->addrs, NULL, m->query)) {
+		ksft_perror("move_pages query");
+		return false;
+	}
+
+	for (i = 0; i < m->nr; i++) {
+		const bool there = m->query[i] == node;
+		const bool claimed = m->status[i] == node;
+		const bool stored = m->status[i] != STATUS_UNTOUCHED;
+		/*
+		 * When folios fail, the call ends without a status for those
+		 * which went with them. Else there is one for all.
+		 */
+		const bool contradiction = stored ? claimed != there : !ret;
+
+		if (!there)
+			m->unmoved++;
+		if (contradiction)
+			sane = false;
+		if (there && !contradiction)
+			continue;
+		if ((quiet && !contradiction) || shown++ >= MAX_WRONG_SHOWN)
+			continue;
+		if (stored)
+			ksft_print_msg("%p: status %d, is on node %d, should be on %d\n",
+				       m->addrs[i], m->status[i], m->query[i],
+				       node);
+		else
+			ksft_print_msg("%p: no status, is on node %d, should be on %d\n",
+				       m->addrs[i], m->query[i], node);
+	}
+	return sane;
+}
+
+/* ---- one cell of the table --------------------------------------------- */
+
+struct counters {
+	unsigned long migrated;
+	unsigned long failures;
+};
+
+static void read_counters(struct counters *c)
+{
+	*c = (struct counters) { };
+	if (!dcbm_present())
+		return;
+	if (!dcbm_counter("folios_migrated", &c->migrated) ||
+	    !dcbm_counter("folios_failures", &c->failures))
+		ksft_exit_fail_msg("cannot read the counters of dcbm\n");
+}
+
+enum move_result { MOVE_OK, MOVE_FAILED, MOVE_SPLIT };
+
+/* One move of all folios with a new content, verified */
+static enum move_result run_move(struct region *r, struct move *m, int from,
+				 int to, unsigned long *offloaded)
+{
+	struct counters before, after;
+	size_t whole;
+	bool sane;
+
+	if (!move_all_on(m, from)) {
+		ksft_print_msg("the memory is not on node %d\n", from);
+		return MOVE_FAILED;
+	}
+	region_fill(r, ++generation);
+
+	read_counters(&before);
+	sane = move_to(m, to, false);
+	read_counters(&after);
+
+	if (!region_verify(r, generation))
+		return MOVE_FAILED;
+	if (after.failures != before.failures)
+		ksft_print_msg("dcbm could not copy %lu folios\n",
+			       after.failures - before.failures);
+
+	whole = count_folios(r, NULL);
+	if (whole < r->nr) {
+		ksft_print_msg("%s: %zu of %zu folios lost their size on the way to node %d\n",
+			       size_name(r->size), r->nr - whole, r->nr, to);
+		return MOVE_SPLIT;
+	}
+	if (!sane)
+		return MOVE_FAILED;
+	if (m->unmoved) {
+		ksft_print_msg("%zu of %zu folios did not move to node %d\n",
+			       m->unmoved, m->nr, to);
+		return MOVE_FAILED;
+	}
+	*offloaded = after.migrated - before.migrated;
+	return MOVE_OK;
+}
+
+static bool run_moves(const struct row *row, struct region *r, struct move *m,
+		      struct cell *cell)
+{
+	const bool mthp = r->size > psize() && r->size != read_pmd_pagesize();
+	const unsigned int nr_moves = 2 * rounds;
+	double sum = 0, squares = 0;
+	unsigned int i = 0, attempt = 0;
+
+	*cell = (struct cell) { .offloaded = dcbm_present() ? 0 : -1 };
+
+	while (i < nr_moves) {
+		const int from = i & 1 ? node_b : node_a;
+		const int to = i & 1 ? node_a : node_b;
+		const bool fresh = mthp && fresh_for_each_move;
+		unsigned long offloaded;
+		double rate;
+
+		check_interrupted();
+		if ((attempt || (fresh && i)) && !region_renew(r, from))
+			return false;
+
+		switch (run_move(r, m, from, to, &offloaded)) {
+		case MOVE_FAILED:
+			return false;
+		case MOVE_SPLIT:
+			if (++attempt == MAX_ATTEMPTS)
+				return false;
+			if (mthp && i && !fresh) {
+				ksft_print_msg("from here on, each move begins with new folios\n");
+				fresh_for_each_move = true;
+			} else {
+				compact_nodes(true);
+			}
+			continue;
+		case MOVE_OK:
+			break;
+		}
+		attempt = 0;
+		i++;
+
+		rate = (double)r->len / m->ns;
+		sum += rate;
+		squares += rate * rate;
+		cell->moved += m->nr;
+		if (cell->offloaded >= 0)
+			cell->offloaded += offloaded;
+		if (csv)
+			fprintf(csv, "%zu,%s,%u,%u,%llu,%zu,%lu\n",
+				r->size, row->channels ? "dcbm" : "cpu",
+				row->channels, i,
+				(unsigned long long)m->ns, r->len, offloaded);
+	}
+
+	cell->mean = sum / nr_moves;
+	squares -= sum * cell->mean;
+	/* Rounding may leave a little less than nothing. */
+	if (squares > 0)
+		cell->stddev = sqrt(squares / (nr_moves - 1));
+	cell->measured = true;
+	return true;
+}
+
+static void run_cell(const struct row *row, size_t size, struct cell *cell)
+{
+	const char *name = size_name(size);
+	const char *reason = size_unsupported(size);
+	unsigned long room;
+	struct region r;
+	struct move m;
+	char copied[64];
+	bool passed;
+
+	if (reason) {
+		ksft_test_result_skip("%s %s: %s\n", name, row->label, reason);
+		return;
+	}
+
+	room = min(node_available(node_a), node_available(node_b));
+	if (room < bench_bytes + bench_bytes / 4) {
+		ksft_test_result_skip("%s %s: only %lu MB available on a node\n",
+				      name, row->label, room >> 20);
+		return;
+	}
+
+	if (size > psize())
+		compact_nodes(false);
+	push_settings(size);
+	if (!region_alloc(&r, size, bench_bytes)) {
+		pop_settings();
+		ksft_test_result_fail("%s %s: cannot get folios of this size\n",
+				      name, row->label);
+		return;
+	}
+	move_alloc(&m, r.nr);
+	move_set_region(&m, &r);
+	passed = run_moves(row, &r, &m, cell);
+	move_free(&m);
+	region_free(&r);
+	pop_settings();
+
+	if (!passed) {
+		ksft_test_result_fail("%s %s: see above\n", name, row->label);
+		return;
+	}
+
+	if (cell->offloaded < 0)
+		snprintf(copied, sizeof(copied), "copied by CPU");
+	else
+		snprintf(copied, sizeof(copied), "%ld offloaded", cell->offloaded);
+
+	if (!row->channels && cell->offloaded > 0)
+		ksft_test_result_fail("%s %s: %lu folios moved, %s while offloading is off\n",
+				      name, row->label, cell->moved, copied);
+	else if (row->channels && cell->offloaded <= 0)
+		ksft_test_result_fail("%s %s: %lu folios moved, none offloaded\n",
+				      name, row->label, cell->moved);
+	else if (row->channels && all_offloaded &&
+		 (unsigned long)cell->offloaded < cell->moved)
+		ksft_test_result_fail("%s %s: %lu folios moved, only %s\n",
+				      name, row->label, cell->moved, copied);
+	else
+		ksft_test_result_pass("%s %s: %lu folios moved, %s, content verified\n",
+				      name, row->label, cell->moved, copied);
+}
+
+/* ---- tables ------------------------------------------------------------ */
+
+#define CELL_WIDTH	17
+#define LABEL_WIDTH	16
+
+/* Append @s, centred by what it looks like: UTF-8 has more bytes than that. */
+static void append_cell(char *line, size_t len, const char *s)
+{
+	int width = 0, pad;
+	const char *p;
+
+	for (p = s; *p; p++)
+		width += (*p & 0xc0) != 0x80;
+	pad = width < CELL_WIDTH ? CELL_WIDTH - width : 0;
+
+	len -= strlen(line);
+	line += strlen(line);
+	snprintf(line, len, "%*s%s%*s|", pad / 2, "", s, pad - pad / 2, "");
+}
+
+static void print_head(const char *title)
+{
+	char line[MAX_SIZES * (CELL_WIDTH + 2) + 64];
+	int i;
+
+	ksft_print_msg("\n");
+	ksft_print_msg("%s\n", title);
+	snprintf(line, sizeof(line), "%-*s|", LABEL_WIDTH, "");
+	for (i = 0; i < nr_sizes; i++)
+		append_cell(line, sizeof(line), size_name(sizes[i]));
+	ksft_print_msg("%s\n", line);
+}
+
+static void print_tables(void)
+{
+	char line[MAX_SIZES * (CELL_WIDTH + 4) + 64], buf[64];
+	int i, j;
+
+	print_head("Throughput of move_pages() in GB/s, by folio size (mean±stddev):");
+	for (i = 0; i < nr_rows; i++) {
+		snprintf(line, sizeof(line), "%-*s|", LABEL_WIDTH, rows[i].label);
+		for (j = 0; j < nr_sizes; j++) {
+			const struct cell *c = &cells[i][j];
+			int d = decimals(c->mean);
+
+			if (c->measured)
+				snprintf(buf, sizeof(buf), "%.*f±%.*f", d,
+					 c->mean, d, c->stddev);
+			else
+				snprintf(buf, sizeof(buf), "-");
+			append_cell(line, sizeof(line), buf);
+		}
+		ksft_print_msg("%s\n", line);
+	}
+
+	print_head("Folios offloaded / folios moved:");
+	for (i = 0; i < nr_rows; i++) {
+		snprintf(line, sizeof(line), "%-*s|", LABEL_WIDTH, rows[i].label);
+		for (j = 0; j < nr_sizes; j++) {
+			const struct cell *c = &cells[i][j];
+
+			if (c->measured)
+				snprintf(buf, sizeof(buf), "%ld/%lu",
+					 c->offloaded > 0 ? c->offloaded : 0, c->moved);
+			else
+				snprintf(buf, sizeof(buf), "-");
+			append_cell(line, sizeof(line), buf);
+		}
+		ksft_print_msg("%s\n", line);
+	}
+	ksft_print_msg("\n");
+}
+
+static void add_row(unsigned int nr)
+{
+	struct row *row = &rows[nr_rows++];
+
+	row->channels = nr;
+	if (nr)
+		snprintf(row->label, sizeof(row->label), "dcbm %u channel%s",
+			 nr, nr == 1 ? "" : "s");
+	else
+		snprintf(row->label, sizeof(row->label), "CPU");
+}
+
+static void run_tables(void)
+{
+	int i, j;
+
+	if (run_dcbm && dcbm_required && !dcbm_present())
+		ksft_exit_skip("dcbm is not loaded\n");
+
+	if (run_cpu)
+		add_row(0);
+	for (i = 0; run_dcbm && i < nr_channels; i++)
+		add_row(channels[i]);
+
+	ksft_set_plan(nr_rows * nr_sizes);
+	ksft_print_msg("%s between node %d and node %d, %u rounds each way, seed %#llx\n",
+		       size_name(bench_bytes), node_a, node_b, rounds,
+		       (unsigned long long)seed);
+	if (dcbm_present()) {
+		dcbm_save();
+		dcbm_show();
+	}
+	if (csv)
+		fprintf(csv, "size,mode,channels,round,ns,bytes,offloaded\n");
+
+	for (i = 0; i < nr_rows; i++) {
+		char why[64] = "";
+		enum row_state state;
+
+		state = dcbm_setup(&rows[i], why, sizeof(why));
+		for (j = 0; j < nr_sizes; j++) {
+			const char *name = size_name(sizes[j]);
+
+			check_interrupted();
+			if (state == ROW_RUN)
+				run_cell(&rows[i], sizes[j], &cells[i][j]);
+			else if (state == ROW_SKIP)
+				ksft_test_result_skip("%s %s: %s\n", name,
+						      rows[i].label, why);
+			else
+				ksft_test_result_fail("%s %s: %s\n", name,
+						      rows[i].label, why);
+		}
+	}
+
+	if (dcbm_restore())
+		ksft_exit_fail_msg("the parameters of dcbm could not be restored\n");
+	print_tables();
+}
+
+/* ---- moving for a while ------------------------------------------------ */
+
+static void run_stress(void)
+{
+	unsigned long moves = 0, moved = 0, unmoved = 0, split = 0;
+	struct region regions[MAX_SIZES];
+	uint64_t end, calls_ns = 0, longest_ns = 0;
+	size_t nr_folios = 0, i;
+	int nr = 0, j, node;
+	bool ok = true;
+	struct move m;
+
+	ksft_set_plan(1);
+	ksft_print_msg("moving for %u s between node %d and node %d, seed %#llx\n",
+		       stress_seconds, node_a, node_b, (unsigned long long)seed);
+
+	/* No large folios but those which are asked for below */
+	push_settings(psize());
+	for (j = 0; j < nr_sizes; j++) {
+		const char *reason = size_unsupported(sizes[j]);
+		const size_t bytes = max(bench_bytes / nr_sizes, sizes[j]);
+
+		if (reason) {
+			ksft_print_msg("without %s: %s\n", size_name(sizes[j]),
+				       reason);
+			continue;
+		}
+		push_settings(sizes[j]);
+		if (!region_alloc(&regions[nr], sizes[j], bytes))
+			ksft_exit_fail_msg("cannot get folios of %s\n",
+					   size_name(sizes[j]));
+		pop_settings();
+		nr_folios += regions[nr++].nr;
+	}
+	if (!nr)
+		ksft_exit_skip("none of these folio sizes exists here\n");
+
+	/* Mix the sizes, so that they share batches. */
+	move_alloc(&m, nr_folios);
+	m.nr = 0;
+	for (i = 0; m.nr < nr_folios; i++)
+		for (j = 0; j < nr; j++)
+			if (i < regions[j].nr)
+				m.addrs[m.nr++] = regions[j].mem +
+						  i * regions[j].size;
+
+	ksft_print_msg("begin: %zu folios\n", m.nr);
+	end = now_ns() + stress_seconds * 1000000000ULL;
+	node = node_b;
+	/* There and back at least once */
+	while (ok && !FORCE_READ(interrupted) && (moves < 2 || now_ns() < end)) {
+		generation++;
+		for (j = 0; j < nr; j++)
+			region_fill(&regions[j], generation);
+
+		ok = move_to(&m, node, keep_going);
+		moves++;
+		calls_ns += m.ns;
+		longest_ns = max(longest_ns, m.ns);
+		unmoved += m.unmoved;
+		moved += m.nr - m.unmoved;
+		if (m.unmoved && !keep_going) {
+			ksft_print_msg("%zu folios could not be moved\n",
+				       m.unmoved);
+			ok = false;
+		}
+
+		for (j = 0; j < nr; j++) {
+			struct region *r = &regions[j];
+			size_t lost;
+
+			if (!region_verify(r, generation))
+				ok = false;
+			lost = r->nr - count_folios(r, NULL);
+			if (!lost)
+				continue;
+			/* Get them again, or ever less would be moved. */
+			split += lost;
+			push_settings(r->size);
+			if (!region_get(r, node) && !keep_going)
+				ok = false;
+			pop_settings();
+		}
+		node = node == node_a ? node_b : node_a;
+	}
+
+	ksft_print_msg("%lu moves of %zu folios: %lu folios moved, %lu not moved, %lu split\n",
+		       moves, m.nr, moved, unmoved, split);
+	ksft_print_msg("%.3f s of that in move_pages(), %.3f s in the longest\n",
+		       calls_ns / 1e9, longest_ns / 1e9);
+	if (!moved)
+		ok = false;
+	ksft_test_result(ok, "%lu moves: %lu folios moved, %lu not moved, content %s\n",
+			 moves, moved, unmoved, ok ? "verified" : "or moves wrong");
+	move_free(&m);
+	for (j = 0; j < nr; j++)
+		region_free(&regions[j]);
+	pop_settings();
+}
+
+/* ---- hugetlb ----------------------------------------------------------- */
+
+/*
+ * A huge page whose target node has no free one is moved to a freshly
+ * allocated "temporary" page. That mark lives in the private word of the
+ * destination folio, where migration keeps its own notes about folios that
+ * are not hugetlb: one must not be taken for the other.
+ */
+
+struct hugetlb_node {
+	int node;
+	unsigned long saved;
+	bool touched;
+};
+
+static struct hugetlb_node hugetlb_nodes[2];
+static unsigned long hugetlb_size, saved_overcommit;
+static bool overcommit_touched;
+
+static void hugetlb_path(char *path, size_t len, int node, const char *attr)
+{
+	snprintf(path, len, NODE_SYSFS "node%d/hugepages/hugepages-%lukB/%s",
+		 node, hugetlb_size >> 10, attr);
+}
+
+static unsigned long hugetlb_get(int node, const char *attr)
+{
+	char path[192];
+
+	hugetlb_path(path, sizeof(path), node, attr);
+	return read_num(path);
+}
+
+/* Pages which count as persistent, which is what nr_hugepages takes */
+static unsigned long hugetlb_persistent(int node)
+{
+	return hugetlb_get(node, "nr_hugepages") -
+	       hugetlb_get(node, "surplus_hugepages");
+}
+
+static int hugetlb_set(struct hugetlb_node *n, unsigned long nr)
+{
+	char path[192], val[32];
+
+	hugetlb_path(path, sizeof(path), n->node, "nr_hugepages");
+	snprintf(val, sizeof(val), "%lu", nr);
+	n->touched = true;
+	return write_text(path, val);
+}
+
+/* Give the free huge pages of a node back; false if it keeps some. */
+static bool hugetlb_drain(struct hugetlb_node *n)
+{
+	unsigned long free = hugetlb_get(n->node, "free_hugepages");
+
+	if (free)
+		hugetlb_set(n, hugetlb_persistent(n->node) - free);
+	return !hugetlb_get(n->node, "free_hugepages");
+}
+
+static void hugetlb_overcommit_path(char *path, size_t len)
+{
+	snprintf(path, len,
+		 "/sys/kernel/mm/hugepages/hugepages-%lukB/nr_overcommit_hugepages",
+		 hugetlb_size >> 10);
+}
+
+static void hugetlb_restore(void)
+{
+	char path[128], val[32];
+	unsigned int i;
+
+	if (overcommit_touched) {
+		hugetlb_overcommit_path(path, sizeof(path));
+		snprintf(val, sizeof(val), "%lu", saved_overcommit);
+		write_text(path, val);
+		overcommit_touched = false;
+	}
+	for (i = 0; i < ARRAY_SIZE(hugetlb_nodes); i++) {
+		struct hugetlb_node *n = &hugetlb_nodes[i];
+
+		if (n->touched)
+			hugetlb_set(n, n->saved);
+		n->touched = false;
+	}
+}
+
+static bool hugetlb_is_huge(const struct region *r, size_t i)
+{
+	unsigned long pfn = pagemap_get_pfn(pagemap_fd, r->mem + i * r->size);
+	uint64_t flags;
+
+	return pfn != -1UL && !pageflags_get(pfn, kpageflags_fd, &flags) &&
+	       (flags & KPF_HUGE);
+}
+
+static void run_hugetlb(void)
+{
+	struct hugetlb_node *from = &hugetlb_nodes[0], *to = &hugetlb_nodes[1];
+	const unsigned long nr = 4;
+	unsigned long temporary = 0, want;
+	char path[192], val[32];
+	struct region r = { };
+	struct move m;
+	bool ok = true;
+	unsigned int i;
+
+	hugetlb_size = default_huge_page_size();
+	if (!hugetlb_size)
+		ksft_exit_skip("no hugetlb pages\n");
+	if (hugetlb_size > 64UL << 20)
+		ksft_exit_skip("hugetlb pages of %s are too large for this test\n",
+			       size_name(hugetlb_size));
+	from->node = node_a;
+	to->node = node_b;
+	for (i = 0; i < ARRAY_SIZE(hugetlb_nodes); i++) {
+		hugetlb_path(path, sizeof(path), hugetlb_nodes[i].node,
+			     "nr_hugepages");
+		if (access(path, W_OK))
+			ksft_exit_skip("no %s\n", path);
+		hugetlb_nodes[i].saved = hugetlb_persistent(hugetlb_nodes[i].node);
+	}
+	hugetlb_overcommit_path(path, sizeof(path));
+	saved_overcommit = read_num(path);
+	atexit(hugetlb_restore);
+
+	overcommit_touched = true;
+	snprintf(val, sizeof(val), "%lu", max(saved_overcommit, 2 * nr));
+	if (write_text(path, val))
+		ksft_exit_skip("cannot set nr_overcommit_hugepages\n");
+
+	for (i = 0; i < MAX_ATTEMPTS; i++) {
+		unsigned long free = hugetlb_get(from->node, "free_hugepages");
+
+		if (free >= nr)
+			break;
+		want = hugetlb_persistent(from->node) + nr - free;
+		if (i)
+			compact_nodes(i > 1);
+		if (hugetlb_set(from, want))
+			ksft_exit_skip("cannot set nr_hugepages of node %d\n",
+				       from->node);
+	}
+	if (hugetlb_get(from->node, "free_hugepages") < nr)
+		ksft_exit_skip("cannot get %lu huge pages on node %d\n", nr,
+			       from->node);
+
+	ksft_set_plan(1);
+	r.size = hugetlb_size;
+	r.nr = nr;
+	r.len = nr * hugetlb_size;
+	r.map_len = r.len;
+	r.map = mmap(NULL, r.len, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+	if (r.map == MAP_FAILED)
+		ksft_exit_fail_perror("mmap of huge pages");
+	r.mem = r.map;
+	if (bind_to_node(r.mem, r.len, from->node))
+		ksft_exit_fail_msg("mbind of huge pages failed\n");
+
+	region_fill(&r, ++generation);
+	move_alloc(&m, nr);
+	move_set_region(&m, &r);
+	if (!move_all_on(&m, from->node))
+		ksft_exit_fail_msg("the huge pages are not on node %d\n",
+				   from->node);
+	for (i = 0; i < nr; i++)
+		if (!hugetlb_is_huge(&r, i))
+			ksft_exit_fail_msg("%p is no hugetlb page\n", m.addrs[i]);
+
+	for (i = 0; ok && i < 2 * rounds; i++) {
+		struct hugetlb_node *n = i & 1 ? from : to;
+
+		check_interrupted();
+		if (!hugetlb_drain(n)) {
+			ksft_print_msg("node %d keeps free huge pages\n", n->node);
+			ok = false;
+			break;
+		}
+		region_fill(&r, ++generation);
+		ok = move_to(&m, n->node, false);
+		if (!region_verify(&r, generation))
+			ok = false;
+		if (m.unmoved) {
+			ksft_print_msg("%zu of %zu huge pages did not move to node %d\n",
+				       m.unmoved, m.nr, n->node);
+			ok = false;
+		}
+		/* No page was free there, so each had to be allocated. */
+		temporary += m.nr - m.unmoved;
+	}
+
+	region_free(&r);
+	move_free(&m);
+	hugetlb_restore();
+	ksft_test_result(ok, "hugetlb %s: %lu pages moved to temporary pages, content %s\n",
+			 size_name(hugetlb_size), temporary,
+			 ok ? "verified" : "or moves wrong");
+}
+
+/* ---- command line ------------------------------------------------------ */
+
+static void print_usage(FILE *f)
+{
+	static const char text[] =
+		"usage: migrate_offload [options]\n"
+		"\n"
+		"Move folios between two memory nodes by move_pages(2), with copy offload\n"
+		"(dcbm) and without, measure it and verify every byte after every move.\n"
+		"\n"
+		"  -s, --sizes LIST     folio sizes (4K,16K,64K,256K,1M,2M)\n"
+		"  -b, --bytes SIZE     memory for each folio size (32M)\n"
+		"  -r, --rounds N       moves in each direction (3)\n"
+		"  -m, --mode MODE      cpu, dcbm, or both (both)\n"
+		"  -c, --channels LIST  numbers of DMA channels to use (1,2,4)\n"
+		"  -a, --all            fail unless dcbm copied every folio\n"
+		"  -n, --nodes A,B      memory nodes (the first two)\n"
+		"  -x, --csv FILE       write each move to FILE: size,mode,channels,round,ns,\n"
+		"                       bytes,offloaded\n"
+		"  -t, --time SECONDS   no tables: move all sizes, mixed, back and forth for\n"
+		"                       that long or until a signal, without any change of the\n"
+		"                       parameters of dcbm; -b is the memory for all sizes\n"
+		"  -k, --keep-going     with -t: go on if folios cannot be moved\n"
+		"  -H, --hugetlb        no tables: move hugetlb pages to a node without free\n"
+		"                       ones, without any change of the parameters of dcbm\n"
+		"  -S, --seed N         seed of the pattern (from the clock)\n"
+		"  -h, --help           this text\n";
+
+	fputs(text, f);
+}
+
+static void __noreturn __printf(1, 2) usage_error(const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	fprintf(stderr, "migrate_offload: ");
+	vfprintf(stderr, fmt, args);
+	fprintf(stderr, "\nTry 'migrate_offload --help'.\n");
+	va_end(args);
+	exit(EXIT_USAGE);
+}
+
+/* A whole number within bounds, which ends at @end */
+static bool parse_number(const char *s, unsigned long long lo,
+			 unsigned long long hi, unsigned long long *val,
+			 char **end)
+{
+	if (*s < '0' || *s > '9')
+		return false;
+	errno = 0;
+	*val = strtoull(s, end, 0);
+	return !errno && *val >= lo && *val <= hi;
+}
+
+static unsigned long long number_arg(const char *what, const char *s,
+				     unsigned long long lo,
+				     unsigned long long hi)
+{
+	unsigned long long val;
+	char *end;
+
+	if (!parse_number(s, lo, hi, &val, &end) || *end)
+		usage_error("%s: '%s' is not a number from %llu to %llu", what,
+			    s, lo, hi);
+	return val;
+}
+
+/* A size such as 64K or 2M */
+static size_t size_arg(const char *s)
+{
+	unsigned long long val;
+	unsigned int shift = 0;
+	char *end;
+
+	if (!parse_number(s, 1, 1ULL << 40, &val, &end))
+		usage_error("'%s' is not a size", s);
+	switch (*end) {
+	case 'k':
+	case 'K':
+		shift = 10;
+		break;
+	case 'm':
+	case 'M':
+		shift = 20;
+		break;
+	case 'g':
+	case 'G':
+		shift = 30;
+		break;
+	}
+	if (shift)
+		end++;
+	if (*end || val > (1ULL << 40) >> shift || val << shift > SIZE_MAX)
+		usage_error("'%s' is not a size", s);
+	return val << shift;
+}
+
+/* Call @add for each item of a comma separated list. */
+static void parse_list(const char *what, const char *list,
+		       void (*add)(const char *item))
+{
+	char *copy = strdup(list), *rest = copy, *item;
+
+	if (!copy)
+		ksft_exit_fail_msg("out of memory\n");
+	while ((item = strsep(&rest, ","))) {
+		if (!*item)
+			usage_error("%s: empty item in '%s'", what, list);
+		add(item);
+	}
+	free(copy);
+}
+
+static void add_size(const char *item)
+{
+	size_t size = size_arg(item);
+	int i;
+
+	if (size & (size - 1))
+		usage_error("'%s' is not a power of two", item);
+	if (size < 1024)
+		usage_error("'%s' is no folio size", item);
+	for (i = 0; i < nr_sizes; i++)
+		if (sizes[i] == size)
+			usage_error("folio size %s is there twice", item);
+	if (nr_sizes == MAX_SIZES)
+		usage_error("too many folio sizes");
+	sizes[nr_sizes++] = size;
+}
+
+static void add_channels(const char *item)
+{
+	if (nr_channels == ARRAY_SIZE(channels))
+		usage_error("too many numbers of channels");
+	channels[nr_channels++] = number_arg("--channels", item, 1, 4096);
+}
+
+static void add_nodes(const char *item)
+{
+	int node = number_arg("--nodes", item, 0, MAX_NODES - 1);
+
+	if (node_a < 0)
+		node_a = node;
+	else if (node_b < 0)
+		node_b = node;
+	else
+		usage_error("--nodes wants two nodes");
+}
+
+static void parse_mode(const char *mode)
+{
+	if (!strcmp(mode, "cpu")) {
+		run_dcbm = false;
+	} else if (!strcmp(mode, "dcbm")) {
+		run_cpu = false;
+		dcbm_required = true;
+	} else if (strcmp(mode, "both")) {
+		usage_error("mode '%s' is none of cpu, dcbm, both", mode);
+	}
+}
+
+static void parse_options(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "sizes", required_argument, NULL, 's' },
+		{ "bytes", required_argument, NULL, 'b' },
+		{ "rounds", required_argument, NULL, 'r' },
+		{ "mode", required_argument, NULL, 'm' },
+		{ "channels", required_argument, NULL, 'c' },
+		{ "all", no_argument, NULL, 'a' },
+		{ "nodes", required_argument, NULL, 'n' },
+		{ "csv", required_argument, NULL, 'x' },
+		{ "time", required_argument, NULL, 't' },
+		{ "keep-going", no_argument, NULL, 'k' },
+		{ "hugetlb", no_argument, NULL, 'H' },
+		{ "seed", required_argument, NULL, 'S' },
+		{ "help", no_argument, NULL, 'h' },
+		{ }
+	};
+	const char *csv_path = NULL;
+	int opt, i;
+
+	seed = now_ns() * 0x9e3779b97f4a7c15ULL ^ getpid();
+
+	while ((opt = getopt_long(argc, argv, "s:b:r:m:c:an:x:t:kHS:h", options,
+				  NULL)) != -1) {
+		switch (opt) {
+		case 's':
+			nr_sizes = 0;
+			parse_list("--sizes", optarg, add_size);
+			break;
+		case 'b':
+			bench_bytes = size_arg(optarg);
+			break;
+		case 'r':
+			rounds = number_arg("--rounds", optarg, 1, 1000000);
+			break;
+		case 'm':
+			run_cpu = true;
+			run_dcbm = true;
+			dcbm_required = false;
+			parse_mode(optarg);
+			break;
+		case 'c':
+			nr_channels = 0;
+			parse_list("--channels", optarg, add_channels);
+			break;
+		case 'a':
+			all_offloaded = true;
+			break;
+		case 'n':
+			node_a = -1;
+			node_b = -1;
+			parse_list("--nodes", optarg, add_nodes);
+			if (node_b < 0 || node_a == node_b)
+				usage_error("--nodes wants two nodes");
+			break;
+		case 'x':
+			csv_path = optarg;
+			break;
+		case 't':
+			stress_seconds = number_arg("--time", optarg, 1, 1000000);
+			break;
+		case 'k':
+			keep_going = true;
+			break;
+		case 'H':
+			hugetlb_only = true;
+			break;
+		case 'S':
+			seed = number_arg("--seed", optarg, 0, UINT64_MAX);
+			break;
+		case 'h':
+			print_usage(stdout);
+			exit(KSFT_PASS);
+		default:
+			usage_error("see above");
+		}
+	}
+	if (optind < argc)
+		usage_error("unexpected argument '%s'", argv[optind]);
+	if (keep_going && !stress_seconds)
+		usage_error("--keep-going goes with --time");
+	if (hugetlb_only && stress_seconds)
+		usage_error("--hugetlb and --time exclude each other");
+	if (csv_path && (hugetlb_only || stress_seconds))
+		usage_error("--csv goes with the tables");
+
+	if (!nr_sizes)
+		parse_list("--sizes", "4K,16K,64K,256K,1M,2M", add_size);
+	if (!nr_channels)
+		parse_list("--channels", "1,2,4", add_channels);
+	for (i = 0; i < nr_sizes; i++)
+		if (bench_bytes < sizes[i])
+			usage_error("--bytes %s holds no folio of %s",
+				    size_name(bench_bytes), size_name(sizes[i]));
+
+	if (csv_path) {
+		csv = fopen(csv_path, "w");
+		if (!csv)
+			usage_error("%s: %s", csv_path, strerror(errno));
+	}
+}
+
+static void setup(void)
+{
+	if (geteuid())
+		ksft_exit_skip("must be run as root\n");
+	choose_nodes();
+
+	pagemap_fd = open("/proc/self/pagemap", O_RDONLY);
+	if (pagemap_fd < 0)
+		ksft_exit_skip("no /proc/self/pagemap\n");
+	kpageflags_fd = open("/proc/kpageflags", O_RDONLY);
+	if (kpageflags_fd < 0)
+		ksft_exit_skip("no /proc/kpageflags (CONFIG_PROC_PAGE_MONITOR)\n");
+
+	/* It would be inherited from a parent. */
+	prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0);
+
+	if (thp_available()) {
+		struct thp_settings settings;
+
+		/* Restores at exit, whatever the reason */
+		thp_save_settings();
+		thp_read_settings(&settings);
+		thp_push_settings(&settings);
+	}
+	/* Finish at a known place rather than inside of a signal handler. */
+	catch_signals();
+}
+
+int main(int argc, char **argv)
+{
+	parse_options(argc, argv);
+
+	ksft_print_header();
+	setup();
+
+	if (stress_seconds)
+		run_stress();
+	else if (hugetlb_only)
+		run_hugetlb();
+	else
+		run_tables();
+
+	if (csv && fclose(csv))
+		ksft_exit_fail_msg("cannot write the CSV file\n");
+	ksft_finished();
+}

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# The door of migrate-offload. "make help" lists what there is.
+
+export BUILD	:= $(CURDIR)/build
+TREE		:= $(BUILD)/linux
+KBUILD		:= $(BUILD)/kernel
+SELFTESTS	:= $(BUILD)/selftests
+JOBS		:= $(shell nproc)
+
+# The base: Debian's linux-source-7.3, or the user's own v7.3 tree
+KERNEL		?=
+
+# The same object for the same source, wherever and whenever it is built
+export CCACHE_BASEDIR	:= $(BUILD)
+export CCACHE_NOHASHDIR	:= 1
+export KBUILD_BUILD_TIMESTAMP := Sun Nov 22 00:00:00 UTC 2026
+export KBUILD_BUILD_USER := migrate
+export KBUILD_BUILD_HOST := offload
+
+SAY		= @printf '==> %s\n'
+
+.PHONY: help
+help:
+	@echo 'migrate-offload: batch copying and DMA offload for page migration'
+	@echo
+	@echo '  make run       build all, boot a machine with emulated DMA engines, move'
+	@echo '                 memory with the CPU and with dcbm, print the figures'
+	@echo '  make test      all tests'
+	@echo '  make test-debug  those that boot, on a kernel that looks for mistakes;'
+	@echo '                 takes an hour'
+	@echo '  make check     checkpatch, sparse, W=1, kernel-doc, a build of each patch'
+	@echo '  make shell     a shell in the booted machine'
+	@echo
+	@echo '  make tree      base and series as a git repository in build/linux'
+	@echo '  make refresh   write the commits of build/linux back to this repository;'
+	@echo '                 with PATCH=N, its uncommitted edits become part of patch N'
+	@echo '  make series    the patches as mails for git am, in build/series'
+	@echo
+	@echo '  make kernel    the kernel that is booted; also fetch, ptdma, selftests'
+	@echo '  make clean     remove what was built; distclean: and what was fetched'
+	@echo
+	@echo 'KERNEL=DIR takes your own v7.3 tree as the base. RUN_ARGS= goes to the'
+	@echo 'benchmark, see "make run RUN_ARGS=-h"; BOOT_ARGS= to vm/boot, see vm/boot -h.'
+
+# ---- what has to be there ----
+
+.PHONY: packages fetch tree kernel-config kernel ptdma selftests build
+
+packages:
+	@vm/install
+
+fetch: packages
+	@vm/fetch $(BUILD)/fetch virtme-ng qemu $(if $(KERNEL),,linux)
+
+tree: fetch
+	@vm/compose tree --tree $(TREE) $(if $(KERNEL),--kernel $(KERNEL),\
+		--source $(BUILD)/fetch/linux-source-7.3.tar.xz)
+
+kernel: tree
+	@vm/build-kernel $(TREE) $(KBUILD) vm/config/kernel.config
+
+ptdma: packages
+	@$(MAKE) -s -C vm/ptdma O=$(BUILD)/ptdma
+
+selftests: kernel
+	@vm/build-selftests $(TREE) $(KBUILD) $(SELFTESTS)
+
+build: kernel ptdma selftests
+
+# ---- the series ----
+
+.PHONY: refresh series
+
+refresh:
+	@vm/compose refresh --tree $(TREE) $(if $(PATCH),--patch $(PATCH))
+
+series: tree
+	@vm/compose series --tree $(TREE) --out $(BUILD)/series
+
+# ---- the machine ----
+
+.PHONY: run shell test test-debug check
+
+run: build
+	$(SAY) 'booting a machine with two nodes and four emulated PTDMA engines'
+	@vm/boot $(BOOT_ARGS) -- vm/run $(RUN_ARGS)
+
+shell: build
+	@echo 'In the machine, "vm/run -l" loads ptdma and dcbm; Ctrl-D leaves.'
+	@vm/boot $(BOOT_ARGS)
+
+test: build series
+	@vm/test
+
+# The same on a kernel with KASAN, lockdep, DEBUG_VM and DMA_API_DEBUG: what
+# needs a booted kernel, some ten times slower
+test-debug: build
+	@cat vm/config/kernel.config vm/config/debug.config >$(BUILD)/debug.config
+	@vm/build-kernel $(TREE) $(KBUILD)-debug $(BUILD)/debug.config
+	@vm/test -k $(KBUILD)-debug
+
+check: series
+	@vm/check
+
+.PHONY: clean distclean
+clean:
+	rm -rf $(KBUILD) $(KBUILD)-debug $(SELFTESTS) $(BUILD)/ptdma $(BUILD)/series \
+		$(BUILD)/check $(BUILD)/vm $(BUILD)/test
+
+# build/linux may hold edits that nobody has written back
+distclean:
+	@if [ -d $(TREE)/.git ] && { git -C $(TREE) status --porcelain | grep -q . || \
+		! grep -q "$$(git -C $(TREE) rev-parse HEAD)" $(TREE)/.git/offload-composed; }; \
+	then \
+		echo 'build/linux has edits that are not in series/; first: make refresh' >&2; \
+		exit 1; \
+	fi
+	rm -rf $(BUILD)

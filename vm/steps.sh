@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# Sourced by vm/test and vm/check: run steps, keep their output in files,
+# count what passed, and say so at the end.
+
+set -uo pipefail
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$top" || exit 1
+export BUILD=${BUILD:-$top/build}
+tree=$BUILD/linux
+passed=0 failed=0 skipped=0
+
+# report FILE SECONDS STATUS TITLE: one line, and why if it failed
+report() {
+	local log=$1 seconds=$2 status=$3 title=$4
+
+	if ((status == 0)); then
+		echo "ok      $title ($seconds s)"
+	else
+		echo "FAILED  $title ($seconds s); the whole log is ${log#"$top"/}:"
+		grep -vE '^ok |^# *$' "$log" | tail -n 15 | sed 's/^/          /'
+	fi
+}
+
+# step TITLE COMMAND...: passes if the command does
+step() {
+	local title=$1 start=$SECONDS status=0 log
+	shift
+	log=$logs/${title//[^a-zA-Z0-9]/-}.log
+
+	"$@" >"$log" 2>&1 </dev/null || status=$?
+	report "$log" $((SECONDS - start)) $status "$title"
+	if ((status == 0)); then
+		passed=$((passed + 1))
+	else
+		failed=$((failed + 1))
+	fi
+	return $status
+}
+
+# suite TITLE COMMAND...: counts the command's own results, TAP lines or a last
+# line "N passed, N failed, N skipped". A suite that counts nothing has failed,
+# and so has one that ends with an error but reports none.
+suite() {
+	local title=$1 start=$SECONDS status=0 log last p f s
+	shift
+	log=$logs/${title//[^a-zA-Z0-9]/-}.log
+
+	"$@" >"$log" 2>&1 </dev/null || status=$?
+	last=$(grep -E '^[0-9]+ passed, [0-9]+ failed(, [0-9]+ skipped)?$' "$log" |
+		tail -n 1)
+	if [ -n "$last" ]; then
+		read -r p f s <<<"$(tr -dc '0-9 ' <<<"$last")"
+		s=${s:-0}
+	else
+		s=$(grep -cE '^ok .*# *SKIP' "$log")
+		p=$(($(grep -cE '^ok ' "$log") - s))
+		f=$(grep -cE '^not ok ' "$log")
+		grep -E '^ok .*# *SKIP' "$log" | sed 's/^ok [0-9]* */skipped /'
+	fi
+	if ((f == 0 && (status != 0 || p == 0))); then
+		f=1
+	fi
+	report "$log" $((SECONDS - start)) $((f != 0)) "$title: $p passed, $f failed, $s skipped"
+	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+	((f == 0))
+}
+
+skip() {
+	echo "skipped $1"
+	skipped=$((skipped + 1))
+}
+
+summary() {
+	echo "$passed passed, $failed failed, $skipped skipped"
+	((failed == 0))
+}

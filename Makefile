@@ -45,7 +45,7 @@ help:
 
 # ---- what has to be there ----
 
-.PHONY: packages fetch tree kernel-config kernel ptdma selftests build
+.PHONY: packages fetch tree edited-tree kernel ptdma selftests build
 
 packages:
 	@vm/install
@@ -53,11 +53,17 @@ packages:
 fetch: packages
 	@vm/fetch $(BUILD)/fetch virtme-ng qemu $(if $(KERNEL),,linux)
 
-tree: fetch
-	@vm/compose tree --tree $(TREE) $(if $(KERNEL),--kernel $(KERNEL),\
-		--source $(BUILD)/fetch/linux-source-7.3.tar.xz)
+COMPOSE_TREE = vm/compose tree --tree $(TREE) $(if $(KERNEL),--kernel $(KERNEL),\
+	--source $(BUILD)/fetch/linux-source-7.3.tar.xz)
 
-kernel: tree
+tree: fetch
+	@$(COMPOSE_TREE)
+
+# What is built may have edits that are not in series/ yet
+edited-tree: fetch
+	@$(COMPOSE_TREE) --keep-edits
+
+kernel: edited-tree
 	@vm/build-kernel $(TREE) $(KBUILD) vm/config/kernel.config
 
 ptdma: packages
@@ -75,7 +81,7 @@ build: kernel ptdma selftests
 refresh:
 	@vm/compose refresh --tree $(TREE) $(if $(PATCH),--patch $(PATCH))
 
-series: tree
+series: edited-tree
 	@vm/compose series --tree $(TREE) --out $(BUILD)/series
 
 # ---- the machine ----

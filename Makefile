@@ -6,7 +6,6 @@ export BUILD	:= $(CURDIR)/build
 TREE		:= $(BUILD)/linux
 KBUILD		:= $(BUILD)/kernel
 SELFTESTS	:= $(BUILD)/selftests
-JOBS		:= $(shell nproc)
 
 # The base: Debian's linux-source-7.3, or the user's own v7.3 tree
 KERNEL		?=

@@ -13,6 +13,7 @@ KERNEL		?=
 # The same object for the same source, wherever and whenever it is built
 export CCACHE_BASEDIR	:= $(BUILD)
 export CCACHE_NOHASHDIR	:= 1
+export CCACHE_IGNOREOPTIONS := -fmacro-prefix-map=*
 export KBUILD_BUILD_TIMESTAMP := Sun Nov 22 00:00:00 UTC 2026
 export KBUILD_BUILD_USER := migrate
 export KBUILD_BUILD_HOST := offload
@@ -26,8 +27,11 @@ help:
 	@echo '  make run       build all, boot a machine with emulated DMA engines, move'
 	@echo '                 memory with the CPU and with dcbm, print the figures'
 	@echo '  make test      all tests'
+	@echo '  make test-long  those that take long: KUnit on x86_64, each rule removed and'
+	@echo '                 its test seen failing, ten minutes of stress, and other'
+	@echo "                 tests of mm compared with vanilla's results"
 	@echo '  make test-debug  those that boot, on a kernel that looks for mistakes;'
-	@echo '                 takes an hour'
+	@echo '                 takes hours'
 	@echo '  make check     checkpatch, sparse, W=1, kernel-doc, a build of each patch'
 	@echo '  make shell     a shell in the booted machine'
 	@echo
@@ -44,7 +48,7 @@ help:
 
 # ---- what has to be there ----
 
-.PHONY: packages fetch tree edited-tree kernel ptdma selftests build
+.PHONY: packages fetch tree edited-tree kernel vanilla ptdma selftests build
 
 packages:
 	@vm/install
@@ -64,6 +68,10 @@ edited-tree: fetch
 
 kernel: edited-tree
 	@vm/build-kernel $(TREE) $(KBUILD) vm/config/kernel.config
+
+# The same without the series
+vanilla: kernel
+	@vm/build-vanilla $(TREE) $(KBUILD) vm/config/kernel.config $(BUILD)/vanilla
 
 ptdma: packages
 	@$(MAKE) -s -C vm/ptdma O=$(BUILD)/ptdma
@@ -85,7 +93,7 @@ series: edited-tree
 
 # ---- the machine ----
 
-.PHONY: run shell test test-debug check
+.PHONY: run shell test test-long test-debug check
 
 run: build
 	$(SAY) 'booting a machine with two nodes and four emulated PTDMA engines'
@@ -97,6 +105,9 @@ shell: build
 
 test: build series
 	@vm/test
+
+test-long: build vanilla
+	@vm/test -l
 
 # The same on a kernel with KASAN, lockdep, DEBUG_VM and DMA_API_DEBUG: what
 # needs a booted kernel, some ten times slower
@@ -111,7 +122,8 @@ check: series
 .PHONY: clean distclean
 clean:
 	rm -rf $(KBUILD) $(KBUILD)-debug $(SELFTESTS) $(BUILD)/ptdma $(BUILD)/series \
-		$(BUILD)/check $(BUILD)/vm $(BUILD)/test
+		$(BUILD)/vanilla $(BUILD)/kunit $(BUILD)/rules $(BUILD)/check \
+		$(BUILD)/check-arch $(BUILD)/vm $(BUILD)/test
 
 # build/linux may hold edits that nobody has written back
 distclean:

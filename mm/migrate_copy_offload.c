@@ -12,6 +12,7 @@
  * folio_can_offload() lets only those folios through for which nothing but
  * plain bytes, which nobody can change any more, has to get to the other side.
  */
+#include <kunit/static_stub.h>
 #include <linux/export.h>
 #include <linux/highmem.h>
 #include <linux/list.h>
@@ -54,6 +55,8 @@ static struct migrate_offload_batch *migrate_offload_spare;
  */
 static bool folio_is_plain_bytes(struct folio *folio)
 {
+	KUNIT_STATIC_STUB_REDIRECT(folio_is_plain_bytes, folio);
+
 	if (IS_ENABLED(CONFIG_KMSAN) || kasan_hw_tags_enabled())
 		return false;
 #if defined(CONFIG_ARM64_MTE)
@@ -155,7 +158,11 @@ static void batch_add(struct migrate_offload_batch *batch, struct folio *src,
 	batch->nr++;
 }
 
-/* Let the migrator copy, then take over what it says of each folio */
+/*
+ * Let the migrator copy, then take over what it says of each folio. Whatever
+ * it read of memory that has failed since may be wrong, so that is copied again
+ * by the CPU, which can tell, and fails the migration of this folio alone.
+ */
 static void batch_run(struct migrate_offload_batch *batch,
 		      struct list_head *lost_src, struct list_head *lost_dst)
 {
@@ -169,7 +176,8 @@ static void batch_run(struct migrate_offload_batch *batch,
 		if (test_bit(i, batch->lost)) {
 			list_move_tail(&pair->src->lru, lost_src);
 			list_move_tail(&pair->dst->lru, lost_dst);
-		} else if (test_bit(i, batch->copied)) {
+		} else if (test_bit(i, batch->copied) &&
+			   !folio_contain_hwpoisoned_page(pair->src)) {
 			pair->dst->migrate_info |= FOLIO_CONTENT_COPIED;
 		}
 	}
@@ -404,3 +412,7 @@ int migrate_offload_show_reasons(char *buf, unsigned long reasons)
 	return len + sysfs_emit_at(buf, len, "\n");
 }
 EXPORT_SYMBOL_GPL(migrate_offload_show_reasons);
+
+#ifdef CONFIG_MIGRATION_COPY_OFFLOAD_KUNIT_TEST
+#include "tests/migrate_copy_offload-kunit.h"
+#endif

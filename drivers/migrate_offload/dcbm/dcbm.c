@@ -184,6 +184,7 @@ static void dcbm_recover(struct work_struct *work)
 		dc->state = DCBM_RECOVERED;
 	pr_info("%s answers again; turn offloading off and on to use it\n",
 		dma_chan_name(dc->chan));
+	complete(&dc->done);
 
 	/* dcbm_exit() waits for this function to return */
 	if (!dc->chan->device->device_terminate_all)
@@ -553,24 +554,10 @@ static bool dcbm_chan_filter(struct dma_chan *chan, void *tell)
 	return !why;
 }
 
-/* Ask dmaengine for one more channel, and @tell of those that are passed over */
-static struct dcbm_chan *dcbm_chan_claim(bool tell)
+static void dcbm_chan_init(struct dcbm_chan *dc, struct dma_chan *chan)
 {
-	struct dcbm_chan *dc = kvzalloc(sizeof(*dc), GFP_KERNEL);
-	dma_cap_mask_t mask;
-
-	if (!dc)
-		return NULL;
-
-	dma_cap_zero(mask);
-	dma_cap_set(DMA_MEMCPY, mask);
-	dc->chan = dma_request_channel(mask, dcbm_chan_filter,
-				       tell ? &tell : NULL);
-	if (!dc->chan) {
-		kvfree(dc);
-		return NULL;
-	}
-	dc->dev = dmaengine_get_dma_device(dc->chan);
+	dc->chan = chan;
+	dc->dev = dmaengine_get_dma_device(chan);
 	dc->max_seg = min(dma_get_max_seg_size(dc->dev), SZ_1G) & PAGE_MASK;
 	spin_lock_init(&dc->lock);
 	init_completion(&dc->done);
@@ -579,6 +566,27 @@ static struct dcbm_chan *dcbm_chan_claim(bool tell)
 	sg_init_table(dc->dst_sgl, DCBM_MAX_SEGS);
 	dc->src.sgl = dc->src_sgl;
 	dc->dst.sgl = dc->dst_sgl;
+}
+
+/* Ask dmaengine for one more channel, and @tell of those that are passed over */
+static struct dcbm_chan *dcbm_chan_claim(bool tell)
+{
+	struct dcbm_chan *dc = kvzalloc(sizeof(*dc), GFP_KERNEL);
+	struct dma_chan *chan;
+	dma_cap_mask_t mask;
+
+	if (!dc)
+		return NULL;
+
+	dma_cap_zero(mask);
+	dma_cap_set(DMA_MEMCPY, mask);
+	chan = dma_request_channel(mask, dcbm_chan_filter,
+				   tell ? &tell : NULL);
+	if (!chan) {
+		kvfree(dc);
+		return NULL;
+	}
+	dcbm_chan_init(dc, chan);
 	return dc;
 }
 
@@ -789,7 +797,14 @@ static int dcbm_channels_get(char *buf, const struct kernel_param *kp)
 	return len;
 }
 
+/* Not there, it would be called all the same when the module is loaded */
+static int dcbm_channels_set(const char *val, const struct kernel_param *kp)
+{
+	return -EPERM;
+}
+
 static const struct kernel_param_ops dcbm_channels_ops = {
+	.set = dcbm_channels_set,
 	.get = dcbm_channels_get,
 };
 module_param_cb(channels, &dcbm_channels_ops, NULL, 0444);
@@ -809,6 +824,12 @@ static int __init dcbm_init(void)
 }
 late_initcall(dcbm_init); /* built in, after the drivers of the engines */
 
+static bool dcbm_is_stuck(struct dcbm_chan *dc)
+{
+	guard(spinlock_irq)(&dc->lock);
+	return dc->state == DCBM_STUCK;
+}
+
 static void __exit dcbm_exit(void)
 {
 	struct dcbm_chan *dc;
@@ -822,9 +843,18 @@ static void __exit dcbm_exit(void)
 	 * and it can no longer tell us: its channel and folios stay taken.
 	 */
 	list_for_each_entry(dc, &dcbm_chans, node) {
+		/*
+		 * A batch can have given it up after it was too late to pin
+		 * the module. Its callback must find us here.
+		 */
+		if (dcbm_is_stuck(dc) && !dc->chan->device->device_terminate_all) {
+			pr_warn("waiting for %s to answer\n",
+				dma_chan_name(dc->chan));
+			wait_for_completion(&dc->done);
+		}
 		dmaengine_terminate_sync(dc->chan);
 		flush_work(&dc->recover);
-		if (dc->state == DCBM_STUCK)
+		if (dcbm_is_stuck(dc))
 			pr_warn("%s never answered: it and %u folios are lost until reboot\n",
 				dma_chan_name(dc->chan), dc->nr_held);
 	}
@@ -834,3 +864,5 @@ module_exit(dcbm_exit);
 
 MODULE_DESCRIPTION("DMA core batch migrator");
 MODULE_LICENSE("GPL");
+
+#include "tests/dcbm-kunit.h"

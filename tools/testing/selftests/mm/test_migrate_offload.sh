@@ -8,225 +8,17 @@
 # ./migrate_offload.
 #
 # Environment:
-#   DCBM_KO   load this file rather than let modprobe find dcbm
+#   KO_DIR    load dcbm from there, see migrate_offload_lib.sh
 #   TOGGLES   how many times to switch offloading under migration (40)
 
 # shellcheck disable=SC2317 # tests are called by their names
-DIR="$(dirname "$(readlink -f "$0")")"
-# shellcheck source=../kselftest/ktap_helpers.sh
-source "${DIR}"/../kselftest/ktap_helpers.sh
+# shellcheck source=migrate_offload_lib.sh
+source "$(dirname "$(readlink -f "$0")")"/migrate_offload_lib.sh
 
-BENCH=${DIR}/migrate_offload
-MODULE=/sys/module/dcbm
-PARAMS=$MODULE/parameters
-MAX_BATCHED=/sys/module/migrate/parameters/max_batched_pages
 TOGGLES=${TOGGLES:-40}
 REASONS=(compaction memory_failure memory_hotplug syscall_or_cpuset
 	 mempolicy_mbind numa_misplaced contig_range longterm_pin demotion damon)
 ALL_REASONS=$(IFS=,; echo "${REASONS[*]}")
-SETTABLE="nr_dma_chan reason_mask min_bytes timeout_ms"
-SPLATS='BUG|WARNING|Oops|KASAN|lockdep|DMA-API|general protection'
-
-declare -A saved		# parameter values as found
-loaded_here=			# set if dcbm was not there before
-stress_pid=
-stress_log=
-why=				# reason of a skipped test
-
-skip_all()
-{
-	ktap_skip_all "$*"
-	exit "$KSFT_SKIP"
-}
-
-msg()
-{
-	echo "# $*"
-}
-
-# ---- parameters ---------------------------------------------------------
-
-param()
-{
-	cat "$PARAMS/$1"
-}
-
-# write_to FILE VALUE: VALUE may have escapes. Sets $error if it is refused.
-write_to()
-{
-	error=$( { printf '%b' "$2" > "$1"; } 2>&1 )
-	# printf tells which errno; keep this part of its message only.
-	set -- $? "${error##*: }"
-	error=$2
-	return "$1"
-}
-
-# set_param NAME VALUE: a valid value, which must be taken
-set_param()
-{
-	write_to "$PARAMS/$1" "$2" && return 0
-	msg "$1: '$2' is refused: $error"
-	return 1
-}
-
-# is_refused FILE VALUE...: each must fail and change nothing
-is_refused()
-{
-	local file=$1 name=${1##*/} value before after ret=0
-
-	shift
-	for value in "$@"; do
-		before=$(cat "$file")
-		if write_to "$file" "$value"; then
-			msg "$name: '$value' is accepted, reads back '$(cat "$file")'"
-			printf '%s' "$before" > "$file" 2>/dev/null
-			ret=1
-			continue
-		fi
-		after=$(cat "$file")
-		if [ "$before" != "$after" ]; then
-			msg "$name: '$value' is refused ($error), but changed '$before' to '$after'"
-			printf '%s' "$before" > "$file" 2>/dev/null
-			ret=1
-		fi
-	done
-	return "$ret"
-}
-
-# The state each test begins with
-reset_params()
-{
-	set_param offloading N &&
-	set_param nr_dma_chan 1 &&
-	set_param reason_mask all &&
-	set_param min_bytes 0 &&
-	set_param timeout_ms "${saved[timeout_ms]}" &&
-	set_param folios_migrated 0 &&
-	set_param folios_failures 0 || return 1
-
-	[ -z "${saved[max_batched_pages]}" ] ||
-		write_to "$MAX_BATCHED" "${saved[max_batched_pages]}"
-}
-
-save_params()
-{
-	local name
-
-	for name in offloading $SETTABLE; do
-		saved[$name]=$(param "$name") || return 1
-	done
-	[ ! -r "$MAX_BATCHED" ] || saved[max_batched_pages]=$(cat "$MAX_BATCHED")
-}
-
-restore_params()
-{
-	local name
-
-	[ -z "${saved[max_batched_pages]}" ] ||
-		write_to "$MAX_BATCHED" "${saved[max_batched_pages]}"
-	[ -d "$PARAMS" ] || return
-	set_param offloading N
-	for name in $SETTABLE; do
-		set_param "$name" "${saved[$name]}"
-	done
-	set_param offloading "${saved[offloading]}"
-}
-
-# ---- the module ---------------------------------------------------------
-
-# load_dcbm [PARAMETER=VALUE...]
-load_dcbm()
-{
-	if [ -n "$DCBM_KO" ]; then
-		insmod "$DCBM_KO" "$@" 2>/dev/null
-	else
-		modprobe dcbm "$@" 2>/dev/null
-	fi
-}
-
-# A module that is built in has parameters but no state.
-is_builtin()
-{
-	[ -d "$MODULE" ] && [ ! -e "$MODULE/initstate" ]
-}
-
-can_reload()
-{
-	if is_builtin; then
-		why="dcbm is built in"
-		return 1
-	fi
-	if [ -n "$DCBM_KO" ]; then
-		[ -r "$DCBM_KO" ]
-	else
-		modprobe -n dcbm >/dev/null 2>&1
-	fi && return
-	why="dcbm could not be loaded again"
-	return 1
-}
-
-# ---- moving folios ------------------------------------------------------
-
-# bench ARGUMENT...: its output as comments, its exit status
-bench()
-{
-	msg "migrate_offload $*"
-	"$BENCH" "$@" 2>&1 | sed 's/^/# /'
-	return "${PIPESTATUS[0]}"
-}
-
-# Move folios in the background until stress_stop.
-stress_start()
-{
-	local i
-
-	msg "migrate_offload -t 3600 $*"
-	"$BENCH" -t 3600 "$@" > "$stress_log" 2>&1 &
-	stress_pid=$!
-	for ((i = 0; i < 600; i++)); do
-		grep -q '^# begin' "$stress_log" && return 0
-		kill -0 "$stress_pid" 2>/dev/null || break
-		sleep 0.2
-	done
-	msg "migrate_offload does not begin"
-	stress_stop
-	return 1
-}
-
-stress_running()
-{
-	kill -0 "$stress_pid" 2>/dev/null && return
-	msg "migrate_offload ended by itself"
-	return 1
-}
-
-# Returns what migrate_offload found: any wrong byte fails.
-stress_stop()
-{
-	local ret
-
-	kill -TERM "$stress_pid" 2>/dev/null
-	wait "$stress_pid"
-	ret=$?
-	stress_pid=
-	sed 's/^/# /' "$stress_log"
-	[ "$ret" -eq 0 ] || msg "migrate_offload: exit status $ret"
-	return "$ret"
-}
-
-# counter_rises FROM: wait until more folios than that were offloaded
-counter_rises()
-{
-	local i
-
-	for ((i = 0; i < 300; i++)); do
-		[ "$(param folios_migrated)" -gt "$1" ] && return 0
-		stress_running || return 1
-		sleep 0.1
-	done
-	msg "nothing is offloaded: folios_migrated stays $1"
-	return 1
-}
 
 # Move folios; dcbm must not copy any of them.
 none_offloaded()
@@ -268,8 +60,10 @@ test_readable()
 	return "$ret"
 }
 
-# What no parameter takes: nothing, negative, huge, NUL first, binary, blank
-GARBAGE=('\n' -1 99999999999999999999999 '\00001' '\0377\0376\0001' ' ')
+# What no parameter takes: nothing, negative, huge, NUL first, binary, blank,
+# longer than a page
+GARBAGE=('\n' -1 99999999999999999999999 '\00001' '\0377\0376\0001' ' '
+	 "$(printf '9%.0s' {1..70000})")
 
 test_bad_offloading()
 {
@@ -280,7 +74,7 @@ test_bad_offloading()
 
 test_bad_nr_dma_chan()
 {
-	is_refused "$PARAMS/nr_dma_chan" "${GARBAGE[@]}" 0 4294967296 eight 0x 1x '1 2'
+	is_refused "$PARAMS/nr_dma_chan" "${GARBAGE[@]}" 0 33 4294967296 eight 0x 1x '1 2'
 }
 
 test_bad_reason_mask()
@@ -292,12 +86,13 @@ test_bad_reason_mask()
 
 test_bad_min_bytes()
 {
-	is_refused "$PARAMS/min_bytes" "${GARBAGE[@]}" 18446744073709551616 lots 0x 12q
+	is_refused "$PARAMS/min_bytes" "${GARBAGE[@]}" 1073741825 \
+		18446744073709551616 lots 0x 12q
 }
 
 test_bad_timeout_ms()
 {
-	is_refused "$PARAMS/timeout_ms" "${GARBAGE[@]}" 4294967296 soon 10s
+	is_refused "$PARAMS/timeout_ms" "${GARBAGE[@]}" 0 60001 4294967296 soon 10s
 }
 
 test_bad_max_batched_pages()
@@ -306,7 +101,8 @@ test_bad_max_batched_pages()
 		why="no $MAX_BATCHED"
 		return "$KSFT_SKIP"
 	fi
-	is_refused "$MAX_BATCHED" "${GARBAGE[@]}" 0 4294967296 many 512p
+	is_refused "$MAX_BATCHED" "${GARBAGE[@]}" 0 \
+		$((1073741824 / $(getconf PAGESIZE) + 1)) 4294967296 many 512p
 }
 
 test_readonly_channels()
@@ -376,7 +172,7 @@ test_counters()
 	[ "$(param folios_migrated)" -eq 0 ] || { msg "folios_migrated is not reset"; return 1; }
 
 	for name in folios_migrated folios_failures; do
-		for value in 0 12345 reset; do
+		for value in 0 12345 reset "${GARBAGE[@]}"; do
 			set_param "$name" "$value" || ret=1
 			[ "$(param "$name")" = 0 ] && continue
 			msg "$name: '$(param "$name")' after '$value' was written"
@@ -495,7 +291,10 @@ test_load_parameters()
 	can_reload || return "$KSFT_SKIP"
 	set_param offloading N || return 1
 	rmmod dcbm || return 1
-	for bad in reason_mask=bogus nr_dma_chan=0 min_bytes=lots timeout_ms=-1; do
+	for bad in reason_mask=bogus reason_mask= reason_mask nr_dma_chan=0 \
+		   nr_dma_chan=33 min_bytes=lots min_bytes=1073741825 \
+		   timeout_ms=-1 timeout_ms=0 offloading=maybe offloading= \
+		   offloading channels=none; do
 		if load_dcbm "$bad"; then
 			msg "loaded with $bad"
 			rmmod dcbm
@@ -527,18 +326,6 @@ test_hugetlb()
 	bench -H -r 2
 }
 
-test_dmesg()
-{
-	local new
-
-	new=$(dmesg)
-	# All of it, if the ring buffer has gone over the mark
-	[[ $new != *"$mark"* ]] || new=${new##*"$mark"}
-	new=$(grep -E "$SPLATS" <<< "$new") || return 0
-	head -n 40 <<< "$new" | sed 's/^/# /'
-	return 1
-}
-
 TESTS=(
 	"test_readable|parameters are readable and valid"
 	"test_bad_offloading|offloading: wrong values are refused"
@@ -563,62 +350,5 @@ TESTS=(
 	"test_dmesg|no splat in the kernel log"
 )
 
-cleanup()
-{
-	trap - EXIT
-	[ -z "$stress_pid" ] || stress_stop
-	restore_params
-	[ -z "$loaded_here" ] || is_builtin || rmmod dcbm 2>/dev/null
-	rm -f "$stress_log"
-}
-
-# ---- begin --------------------------------------------------------------
-
-ktap_print_header
-
-[ "$(id -u)" -eq 0 ] || skip_all "must be run as root"
-[ -x "$BENCH" ] || skip_all "$BENCH is missing, run make"
-
-if [ ! -d "$PARAMS" ]; then
-	load_dcbm || skip_all "dcbm is not there and cannot be loaded (DCBM_KO=path?)"
-	loaded_here=1
-fi
-if [ ! -e "$PARAMS/offloading" ]; then
-	[ -z "$loaded_here" ] || rmmod dcbm
-	skip_all "dcbm has no parameters"
-fi
-
-stress_log=$(mktemp) || skip_all "no temporary file"
-save_params || skip_all "cannot read the parameters of dcbm"
-trap cleanup EXIT
-trap 'exit 1' INT TERM HUP
-
-if [ "$(param offloading)" != Y ] && ! write_to "$PARAMS/offloading" Y; then
-	[[ $error =~ "No such device" ]] && skip_all "no DMA memcpy channel"
-	ktap_exit_fail_msg "cannot turn offloading on: $error"
-fi
-bench -t 1 -b 2M -s 4K
-[ $? -ne "$KSFT_SKIP" ] || skip_all "migrate_offload cannot run here, see above"
-
-mark="migrate_offload selftest $$ $RANDOM begins"
-echo "$mark" > /dev/kmsg
-
-ktap_set_plan ${#TESTS[@]}
-for entry in "${TESTS[@]}"; do
-	desc=${entry#*|}
-	why=
-	msg "--- $desc"
-	if reset_params; then
-		${entry%%|*}
-		ret=$?
-	else
-		ret=1
-	fi
-	case $ret in
-	0) ktap_test_pass "$desc" ;;
-	"$KSFT_SKIP") ktap_test_skip "$desc: $why" ;;
-	*) ktap_test_fail "$desc" ;;
-	esac
-done
-
-ktap_finished
+setup
+run_tests

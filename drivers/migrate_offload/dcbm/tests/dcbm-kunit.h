@@ -1,0 +1,1534 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Tests of dcbm: how a batch is spread over channels, cut into descriptors and
+ * counted, and what becomes of channels that do not answer. The channels are
+ * fakes that record what they are given, and copy with the CPU if told to.
+ */
+#ifdef CONFIG_MIGRATE_OFFLOAD_DCBM_KUNIT_TEST
+
+#ifndef _MIGRATE_OFFLOAD_DCBM_KUNIT_H
+#define _MIGRATE_OFFLOAD_DCBM_KUNIT_H
+
+#include <kunit/device.h>
+#include <kunit/test.h>
+#include <kunit/test-bug.h>
+#include <linux/dma-direct.h>
+#include <linux/prandom.h>
+
+#define TEST_CHANS	4
+/* More than a share has, to see it if it ever were one more */
+#define TEST_TXS	(DCBM_MAX_SEGS + 8)
+#define TEST_BASE_SRC	0x100000000ULL
+#define TEST_BASE_DST	0x900000000ULL
+
+/* A list of sizes, which ends with 0 */
+#define SIZES(...)	((const size_t[]) { __VA_ARGS__, 0 })
+#define K(n)		((size_t)(n) * SZ_1K)
+
+struct test_tx {
+	struct dma_async_tx_descriptor tx;
+	dma_addr_t dst;
+	dma_addr_t src;
+	size_t len;
+};
+
+struct test_chan {
+	struct dma_device device;
+	struct dma_chan chan;
+	struct dma_chan_dev chan_dev;
+	struct dcbm_chan *dc;
+
+	/* Numbers of descriptors, from 1; 0 is none, of refuse_from on all */
+	unsigned int refuse_from;
+	unsigned int refuse_submit;
+	unsigned int fail;
+	unsigned int residue;
+	/* The first that it does not answer; UINT_MAX: answers all at once */
+	unsigned int silent_from;
+	bool copies;
+
+	bool prepared;
+	unsigned int nr_txs;
+	unsigned int nr_issued;
+	struct test_tx txs[TEST_TXS];
+};
+
+struct dcbm_test {
+	struct rnd_state rnd;
+	struct test_chan chans[TEST_CHANS];
+	struct dcbm_chan *dcs[TEST_CHANS];
+	struct migrate_offload_batch batch;
+	unsigned int nr_folios;
+	struct folio *folios[2 * MIGRATE_OFFLOAD_MAX_PAIRS];
+	/* To be put back */
+	unsigned int timeout_ms;
+	unsigned int min_bytes;
+	s64 migrated;
+	s64 failures;
+};
+
+static unsigned int test_random(struct dcbm_test *t, unsigned int below)
+{
+	return prandom_u32_state(&t->rnd) % below;
+}
+
+/* ---- the fake channel ---- */
+
+static void test_answer(struct test_chan *tc, unsigned int i)
+{
+	struct test_tx *ttx = &tc->txs[i];
+	struct dmaengine_result result = {
+		.result = i + 1 == tc->fail ? DMA_TRANS_READ_FAILED :
+					      DMA_TRANS_NOERROR,
+		.residue = i + 1 == tc->residue ? 1 : 0,
+	};
+	struct device *dev = tc->dc->dev;
+
+	if (tc->copies && result.result == DMA_TRANS_NOERROR)
+		memcpy(phys_to_virt(dma_to_phys(dev, ttx->dst)),
+		       phys_to_virt(dma_to_phys(dev, ttx->src)),
+		       ttx->len - result.residue);
+	ttx->tx.callback_result(ttx->tx.callback_param, &result);
+}
+
+static struct test_chan *to_test_chan(struct dma_chan *chan)
+{
+	return container_of(chan, struct test_chan, chan);
+}
+
+static dma_cookie_t test_tx_submit(struct dma_async_tx_descriptor *tx)
+{
+	struct test_chan *tc = to_test_chan(tx->chan);
+
+	tc->prepared = false;
+	if (tc->nr_txs + 1 == tc->refuse_submit)
+		return -ENOMEM;
+	return ++tc->nr_txs;
+}
+
+static struct dma_async_tx_descriptor *
+test_prep(struct dma_chan *chan, dma_addr_t dst, dma_addr_t src, size_t len,
+	  unsigned long flags)
+{
+	struct kunit *test = kunit_get_current_test();
+	struct test_chan *tc = to_test_chan(chan);
+	struct test_tx *ttx = &tc->txs[tc->nr_txs];
+
+	if (tc->refuse_from && tc->nr_txs + 1 >= tc->refuse_from)
+		return NULL;
+	/* A driver may hold a lock from here to submission */
+	KUNIT_EXPECT_FALSE(test, tc->prepared);
+	KUNIT_EXPECT_LT(test, tc->nr_txs, TEST_TXS);
+	if (tc->nr_txs >= TEST_TXS)
+		return NULL;
+	tc->prepared = true;
+
+	memset(ttx, 0, sizeof(*ttx));
+	dma_async_tx_descriptor_init(&ttx->tx, chan);
+	ttx->tx.tx_submit = test_tx_submit;
+	ttx->dst = dst;
+	ttx->src = src;
+	ttx->len = len;
+	return &ttx->tx;
+}
+
+static void test_issue_pending(struct dma_chan *chan)
+{
+	struct test_chan *tc = to_test_chan(chan);
+
+	/* As ae4dma: one for each call */
+	if (tc->nr_issued == tc->nr_txs)
+		return;
+	tc->nr_issued++;
+	if (tc->nr_issued < tc->silent_from)
+		test_answer(tc, tc->nr_issued - 1);
+}
+
+static int test_terminate_all(struct dma_chan *chan)
+{
+	return 0;
+}
+
+/* What it did not answer, it answers now */
+static void test_answer_late(struct test_chan *tc)
+{
+	unsigned int i;
+
+	for (i = tc->silent_from - 1; i < tc->nr_issued; i++)
+		test_answer(tc, i);
+	tc->silent_from = UINT_MAX;
+}
+
+static void test_chan_init(struct kunit *test, unsigned int i)
+{
+	struct dcbm_test *t = test->priv;
+	struct test_chan *tc = &t->chans[i];
+	struct device *dev;
+	char name[16];
+
+	snprintf(name, sizeof(name), "engine%u", i);
+	dev = kunit_device_register(test, name);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, dev);
+	KUNIT_ASSERT_EQ(test, dma_set_mask(dev, DMA_BIT_MASK(64)), 0);
+
+	tc->device.dev = dev;
+	tc->device.device_prep_dma_memcpy = test_prep;
+	tc->device.device_issue_pending = test_issue_pending;
+	tc->device.device_terminate_all = test_terminate_all;
+	tc->chan.device = &tc->device;
+	tc->chan.dev = &tc->chan_dev;
+	tc->chan_dev.device.init_name = dev_name(dev);
+	tc->silent_from = UINT_MAX;
+
+	tc->dc = kunit_kzalloc(test, sizeof(*tc->dc), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, tc->dc);
+	dcbm_chan_init(tc->dc, &tc->chan);
+	tc->dc->max_seg = SZ_1G;
+	t->dcs[i] = tc->dc;
+}
+
+static void test_chan_reset(struct test_chan *tc)
+{
+	tc->refuse_from = 0;
+	tc->refuse_submit = 0;
+	tc->fail = 0;
+	tc->residue = 0;
+	tc->silent_from = UINT_MAX;
+	tc->prepared = false;
+	tc->nr_txs = 0;
+	tc->nr_issued = 0;
+}
+
+/* ---- the batch ---- */
+
+static struct folio *test_folio(struct kunit *test, unsigned int order)
+{
+	struct dcbm_test *t = test->priv;
+	struct folio *folio = folio_alloc(GFP_KERNEL, order);
+
+	KUNIT_ASSERT_NOT_NULL(test, folio);
+	t->folios[t->nr_folios++] = folio;
+	return folio;
+}
+
+static void test_add(struct kunit *test, unsigned int order)
+{
+	struct dcbm_test *t = test->priv;
+	struct migrate_offload_batch *batch = &t->batch;
+	struct migrate_pair *pair = &batch->pairs[batch->nr];
+
+	KUNIT_ASSERT_LT(test, batch->nr, MIGRATE_OFFLOAD_MAX_PAIRS);
+	pair->src = test_folio(test, order);
+	pair->dst = test_folio(test, order);
+	batch->bytes += folio_size(pair->src);
+	batch->nr++;
+}
+
+static void test_add_many(struct kunit *test, unsigned int nr,
+			  unsigned int order)
+{
+	while (nr--)
+		test_add(test, order);
+}
+
+/* An empty batch, and channels that have not been used */
+static void test_forget(struct dcbm_test *t)
+{
+	unsigned int i;
+
+	while (t->nr_folios)
+		folio_put(t->folios[--t->nr_folios]);
+	memset(&t->batch, 0, sizeof(t->batch));
+	t->batch.src_nid = NUMA_NO_NODE;
+	t->batch.dst_nid = NUMA_NO_NODE;
+	for (i = 0; i < TEST_CHANS; i++)
+		test_chan_reset(&t->chans[i]);
+}
+
+static bool test_copied(struct dcbm_test *t, unsigned int i)
+{
+	return test_bit(i, t->batch.copied);
+}
+
+static bool test_lost(struct dcbm_test *t, unsigned int i)
+{
+	return test_bit(i, t->batch.lost);
+}
+
+static int test_init(struct kunit *test)
+{
+	struct dcbm_test *t;
+	unsigned int i;
+
+	if (PAGE_SIZE != SZ_4K)
+		kunit_skip(test, "sizes are those of 4K pages");
+	t = kunit_kzalloc(test, sizeof(*t), GFP_KERNEL);
+	if (!t)
+		return -ENOMEM;
+	scoped_guard(mutex, &dcbm_mutex) {
+		if (dcbm_phase != DCBM_LIVE || dcbm_offloading)
+			kunit_skip(test, "dcbm is in use");
+		if (!list_empty(&dcbm_chans))
+			kunit_skip(test, "dcbm has channels that are stuck");
+		/* Nobody turns it on now */
+		dcbm_phase = DCBM_GOING;
+	}
+
+	t->timeout_ms = dcbm_timeout_ms;
+	t->min_bytes = dcbm_min_bytes;
+	t->migrated = atomic64_read(&dcbm_migrated);
+	t->failures = atomic64_read(&dcbm_failures);
+	prandom_seed_state(&t->rnd, 2026);
+	test->priv = t;
+	for (i = 0; i < TEST_CHANS; i++)
+		test_chan_init(test, i);
+	test_forget(t);
+	return 0;
+}
+
+static void test_exit(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	unsigned int i;
+
+	if (!t)
+		return;
+	for (i = 0; i < TEST_CHANS; i++) {
+		struct dcbm_chan *dc = t->dcs[i];
+
+		if (!dc)
+			continue;
+		flush_work(&dc->recover);
+		dcbm_unmap(dc);
+		while (dc->nr_held)
+			folio_put(dc->held[--dc->nr_held]);
+	}
+	scoped_guard(spinlock, &dcbm_lock)
+		INIT_LIST_HEAD(&dcbm_chans);
+	test_forget(t);
+
+	dcbm_timeout_ms = t->timeout_ms;
+	dcbm_min_bytes = t->min_bytes;
+	atomic64_set(&dcbm_migrated, t->migrated);
+	atomic64_set(&dcbm_failures, t->failures);
+	guard(mutex)(&dcbm_mutex);
+	dcbm_phase = DCBM_LIVE;
+}
+
+/* ---- planning ---- */
+
+/*
+ * The rules that each share has to obey: it begins at @pos, has no gap, both
+ * sides are alike, and nothing is longer than the engine can do or leaves its
+ * folio. Returns where it ends.
+ */
+static struct dcbm_pos test_share(struct kunit *test, struct dcbm_chan *dc,
+				  struct dcbm_pos pos)
+{
+	struct dcbm_test *t = test->priv;
+	struct scatterlist *src = dc->src.sgl, *dst = dc->dst.sgl;
+	size_t bytes = 0;
+	unsigned int nr;
+
+	KUNIT_ASSERT_EQ(test, dc->start.pair, pos.pair);
+	KUNIT_ASSERT_EQ(test, dc->start.offset, pos.offset);
+	KUNIT_ASSERT_EQ(test, dc->nr_descs, 0);
+	KUNIT_ASSERT_LE(test, dc->src.orig_nents, DCBM_MAX_SEGS);
+	KUNIT_ASSERT_EQ(test, dc->src.orig_nents, dc->dst.orig_nents);
+
+	for (nr = 0; nr < dc->src.orig_nents; nr++) {
+		struct migrate_pair *pair = &t->batch.pairs[pos.pair];
+		size_t size;
+
+		KUNIT_ASSERT_LT(test, pos.pair, t->batch.nr);
+		size = folio_size(pair->src);
+		KUNIT_ASSERT_NOT_NULL(test, src);
+		KUNIT_ASSERT_NOT_NULL(test, dst);
+		KUNIT_ASSERT_GT(test, src->length, 0);
+		KUNIT_ASSERT_EQ(test, src->length, dst->length);
+		KUNIT_ASSERT_LE(test, src->length, dc->max_seg);
+		KUNIT_ASSERT_LE(test, pos.offset + src->length, size);
+		KUNIT_ASSERT_TRUE(test, sg_phys(src) ==
+				  PFN_PHYS(folio_pfn(pair->src)) + pos.offset);
+		KUNIT_ASSERT_TRUE(test, sg_phys(dst) ==
+				  PFN_PHYS(folio_pfn(pair->dst)) + pos.offset);
+		KUNIT_ASSERT_GE(test, dc->last_pair, pos.pair);
+
+		bytes += src->length;
+		pos.offset += src->length;
+		if (pos.offset == size) {
+			pos.pair++;
+			pos.offset = 0;
+		}
+		src = sg_next(src);
+		dst = sg_next(dst);
+	}
+	/* The lists end where the share ends */
+	if (nr) {
+		KUNIT_ASSERT_NULL(test, src);
+		KUNIT_ASSERT_NULL(test, dst);
+		KUNIT_ASSERT_EQ(test, dc->last_pair,
+				pos.offset ? pos.pair : pos.pair - 1);
+	}
+	KUNIT_ASSERT_EQ(test, dc->bytes, bytes);
+	return pos;
+}
+
+/* Plan as dcbm_round() does, and expect these shares */
+static void test_plan(struct kunit *test, unsigned int nr,
+		      const size_t *shares)
+{
+	struct dcbm_test *t = test->priv;
+	struct dcbm_pos pos = {}, seen = {};
+	size_t left = t->batch.bytes;
+	unsigned int i;
+
+	for (i = 0; i < nr; i++) {
+		struct dcbm_chan *dc = t->dcs[i];
+
+		dcbm_fill(dc, &t->batch, &pos, DIV_ROUND_UP(left, nr - i));
+		seen = test_share(test, dc, seen);
+		KUNIT_EXPECT_EQ(test, seen.pair, pos.pair);
+		KUNIT_EXPECT_EQ(test, seen.offset, pos.offset);
+		KUNIT_EXPECT_EQ(test, dc->bytes, shares[i]);
+		left -= dc->bytes;
+	}
+}
+
+static void test_fill_small(struct kunit *test)
+{
+	test_add_many(test, 64, 0);
+	test_plan(test, 4, SIZES(K(64), K(64), K(64), K(64)));
+	test_plan(test, 1, SIZES(K(256)));
+	/* Shares that are no whole number of folios are rounded up */
+	test_plan(test, 3, SIZES(K(88), K(84), K(84)));
+}
+
+/* By bytes, not by folios */
+static void test_fill_mixed(struct kunit *test)
+{
+	test_add(test, 6);		/* 256K */
+	test_add_many(test, 64, 0);	/* 256K */
+	test_plan(test, 2, SIZES(K(256), K(256)));
+	test_plan(test, 4, SIZES(K(128), K(128), K(128), K(128)));
+}
+
+static void test_fill_large(struct kunit *test)
+{
+	test_add(test, 9);
+	test_plan(test, 4, SIZES(K(512), K(512), K(512), K(512)));
+	/* At multiples of DCBM_MIN_SHARE */
+	test_plan(test, 3, SIZES(K(704), K(704), K(640)));
+}
+
+/* What is not worth waking up a channel stays in one piece */
+static void test_fill_min_share(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+
+	test_add(test, 5);		/* 128K */
+	test_plan(test, 4, SIZES(K(64), K(64), 0, 0));
+
+	test_forget(t);
+	test_add(test, 4);		/* 64K */
+	test_plan(test, 4, SIZES(K(64), 0, 0, 0));
+
+	/* Less than that is never cut, wherever the share ends */
+	test_forget(t);
+	test_add_many(test, 4, 3);	/* 32K each */
+	test_plan(test, 3, SIZES(K(64), K(32), K(32)));
+}
+
+static void test_fill_max_segs(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct dcbm_pos pos = {};
+	struct dcbm_chan *dc = t->dcs[0];
+
+	test_add_many(test, MIGRATE_OFFLOAD_MAX_PAIRS - 1, 0);
+	test_add(test, 1);
+	/* The last folio takes two segments, one more than there are */
+	dc->max_seg = PAGE_SIZE;
+	dcbm_fill(dc, &t->batch, &pos, t->batch.bytes);
+	pos = test_share(test, dc, (struct dcbm_pos) {});
+	KUNIT_EXPECT_EQ(test, dc->src.orig_nents, DCBM_MAX_SEGS);
+	KUNIT_EXPECT_EQ(test, pos.pair, MIGRATE_OFFLOAD_MAX_PAIRS - 1);
+	KUNIT_EXPECT_EQ(test, pos.offset, PAGE_SIZE);
+
+	/* What is left comes in the next round */
+	dcbm_fill(dc, &t->batch, &pos, PAGE_SIZE);
+	KUNIT_EXPECT_EQ(test, dc->bytes, PAGE_SIZE);
+	KUNIT_EXPECT_EQ(test, pos.pair, MIGRATE_OFFLOAD_MAX_PAIRS);
+}
+
+static void test_fill_max_seg(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+
+	test_add(test, 5);
+	t->dcs[0]->max_seg = 3 * PAGE_SIZE;
+	test_plan(test, 1, SIZES(K(128)));
+	KUNIT_EXPECT_EQ(test, t->dcs[0]->src.orig_nents, 11);
+	/* Each engine has its own */
+	t->dcs[1]->max_seg = SZ_16K;
+	test_plan(test, 2, SIZES(K(72), K(56)));
+}
+
+/* A list that was short once may be longer the next time, and the reverse */
+static void test_fill_again(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	unsigned int i;
+
+	for (i = 1; i <= 3; i++) {
+		test_forget(t);
+		test_add_many(test, i & 1 ? 5 : 3, 0);
+		test_plan(test, 1, SIZES(t->batch.bytes));
+	}
+}
+
+static void test_random_batch(struct kunit *test)
+{
+	static const unsigned int orders[] = { 0, 0, 0, 1, 2, 4, 5, 6, 8 };
+	struct dcbm_test *t = test->priv;
+	unsigned int i;
+
+	test_forget(t);
+	for (i = test_random(t, 24) + 1; i; i--)
+		test_add(test, orders[test_random(t, ARRAY_SIZE(orders))]);
+	for (i = 0; i < TEST_CHANS; i++)
+		t->dcs[i]->max_seg = PAGE_SIZE << test_random(t, 10);
+}
+
+static void test_fill_random(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	unsigned int run, i, nr;
+
+	for (run = 0; run < 200; run++) {
+		struct dcbm_pos pos = {}, seen = {};
+		size_t left;
+
+		test_random_batch(test);
+		nr = test_random(t, TEST_CHANS) + 1;
+		for (left = t->batch.bytes, i = 0; left; i = (i + 1) % nr) {
+			dcbm_fill(t->dcs[i], &t->batch, &pos,
+				  DIV_ROUND_UP(left, nr - i));
+			seen = test_share(test, t->dcs[i], seen);
+			KUNIT_ASSERT_GT(test, t->dcs[i]->bytes, 0);
+			left -= t->dcs[i]->bytes;
+		}
+		KUNIT_ASSERT_EQ(test, seen.pair, t->batch.nr);
+		KUNIT_ASSERT_EQ(test, pos.pair, t->batch.nr);
+	}
+}
+
+static struct kunit_case plan_test_cases[] = {
+	KUNIT_CASE(test_fill_small),
+	KUNIT_CASE(test_fill_mixed),
+	KUNIT_CASE(test_fill_large),
+	KUNIT_CASE(test_fill_min_share),
+	KUNIT_CASE(test_fill_max_segs),
+	KUNIT_CASE(test_fill_max_seg),
+	KUNIT_CASE(test_fill_again),
+	KUNIT_CASE(test_fill_random),
+	{}
+};
+
+static struct kunit_suite plan_test_suite = {
+	.name = "dcbm_plan",
+	.init = test_init,
+	.exit = test_exit,
+	.test_cases = plan_test_cases,
+};
+
+/* ---- cutting into descriptors ---- */
+
+/*
+ * Map one side as an IOMMU could: to segments of these sizes, in the order of
+ * the share, but anywhere. A list of sizes ends with 0. Merged segments are
+ * fewer than the pages' own; those behind them are not to be looked at.
+ */
+static void test_merge(struct kunit *test, struct sg_table *table,
+		       dma_addr_t addr, const size_t *sizes)
+{
+	struct scatterlist *sg;
+	unsigned int i;
+
+	for_each_sg(table->sgl, sg, table->orig_nents, i) {
+		if (*sizes) {
+			sg_dma_address(sg) = addr;
+			sg_dma_len(sg) = *sizes;
+			/* The next is not behind this one, but before it */
+			addr -= *sizes + sizes[1] + SZ_4K;
+			sizes++;
+		} else {
+			sg_dma_address(sg) = 0;
+			sg_dma_len(sg) = 0;
+		}
+	}
+	KUNIT_ASSERT_EQ(test, *sizes, 0);
+}
+
+/* The address of byte @at of the share, and how much follows in one piece */
+static dma_addr_t test_addr(struct kunit *test, struct sg_table *table,
+			    size_t at, size_t *follows)
+{
+	struct scatterlist *sg = table->sgl;
+
+	while (sg && at >= sg_dma_len(sg)) {
+		at -= sg_dma_len(sg);
+		sg = sg_next(sg);
+	}
+	KUNIT_ASSERT_NOT_NULL(test, sg);
+	*follows = sg_dma_len(sg) - at;
+	return sg_dma_address(sg) + at;
+}
+
+/*
+ * Every descriptor has to read what is at its place in the share and to write
+ * it to the same place on the other side. Returns how many bytes they cover.
+ */
+static size_t test_descs(struct kunit *test, struct test_chan *tc)
+{
+	struct dcbm_test *t = test->priv;
+	struct dcbm_chan *dc = tc->dc;
+	struct dcbm_pos pos = dc->start;
+	size_t at = 0, src_follows, dst_follows;
+	unsigned int i;
+
+	KUNIT_ASSERT_EQ(test, dc->nr_descs, tc->nr_txs);
+	KUNIT_ASSERT_EQ(test, tc->nr_issued, tc->nr_txs);
+	for (i = 0; i < tc->nr_txs; i++) {
+		struct test_tx *ttx = &tc->txs[i];
+		size_t size;
+
+		KUNIT_ASSERT_LT(test, pos.pair, t->batch.nr);
+		size = folio_size(t->batch.pairs[pos.pair].src);
+		KUNIT_ASSERT_GT(test, ttx->len, 0);
+		KUNIT_ASSERT_TRUE(test, ttx->src ==
+				  test_addr(test, &dc->src, at, &src_follows));
+		KUNIT_ASSERT_TRUE(test, ttx->dst ==
+				  test_addr(test, &dc->dst, at, &dst_follows));
+		KUNIT_ASSERT_LE(test, ttx->len, src_follows);
+		KUNIT_ASSERT_LE(test, ttx->len, dst_follows);
+		KUNIT_ASSERT_LE(test, ttx->len, dc->max_seg);
+		KUNIT_ASSERT_LE(test, pos.offset + ttx->len, size);
+		KUNIT_ASSERT_PTR_EQ(test, ttx->tx.callback_param,
+				    (void *)&dc->descs[i]);
+		KUNIT_ASSERT_EQ(test, dc->descs[i].pair, pos.pair);
+		KUNIT_ASSERT_EQ(test, dc->descs[i].len, ttx->len);
+
+		at += ttx->len;
+		pos.offset += ttx->len;
+		if (pos.offset == size) {
+			pos.pair++;
+			pos.offset = 0;
+		}
+	}
+	return at;
+}
+
+/* Cut all of the batch, mapped so, and expect descriptors of these lengths */
+static void test_cut(struct kunit *test, const size_t *src_sizes,
+		     const size_t *dst_sizes, const size_t *lens)
+{
+	struct dcbm_test *t = test->priv;
+	struct test_chan *tc = &t->chans[0];
+	struct dcbm_chan *dc = tc->dc;
+	struct dcbm_pos pos = {};
+	unsigned int i;
+
+	test_chan_reset(tc);
+	dcbm_fill(dc, &t->batch, &pos, t->batch.bytes);
+	test_merge(test, &dc->src, TEST_BASE_SRC, src_sizes);
+	test_merge(test, &dc->dst, TEST_BASE_DST, dst_sizes);
+	dcbm_submit(dc, &t->batch);
+
+	KUNIT_EXPECT_EQ(test, test_descs(test, tc), t->batch.bytes);
+	for (i = 0; lens[i]; i++)
+		KUNIT_EXPECT_EQ(test, tc->txs[i].len, lens[i]);
+	KUNIT_EXPECT_EQ(test, tc->nr_txs, i);
+	KUNIT_EXPECT_EQ(test, dc->open, 0);
+	KUNIT_EXPECT_TRUE(test, completion_done(&dc->done));
+}
+
+static void test_cut_plain(struct kunit *test)
+{
+	test_add_many(test, 3, 0);
+	test_cut(test, SIZES(K(4), K(4), K(4)), SIZES(K(4), K(4), K(4)),
+		 SIZES(K(4), K(4), K(4)));
+}
+
+/* One side is merged, the other is not */
+static void test_cut_merged(struct kunit *test)
+{
+	test_add_many(test, 3, 0);
+	test_cut(test, SIZES(K(12)), SIZES(K(4), K(4), K(4)),
+		 SIZES(K(4), K(4), K(4)));
+	test_cut(test, SIZES(K(4), K(4), K(4)), SIZES(K(12)),
+		 SIZES(K(4), K(4), K(4)));
+	test_cut(test, SIZES(K(8), K(4)), SIZES(K(4), K(8)),
+		 SIZES(K(4), K(4), K(4)));
+}
+
+/* Though both are merged, a descriptor belongs to one folio */
+static void test_cut_folios(struct kunit *test)
+{
+	test_add(test, 0);
+	test_add(test, 2);
+	test_add(test, 1);
+	test_cut(test, SIZES(K(28)), SIZES(K(28)), SIZES(K(4), K(16), K(8)));
+	test_cut(test, SIZES(K(12), K(16)), SIZES(K(28)),
+		 SIZES(K(4), K(8), K(8), K(8)));
+}
+
+/* Two cursors: sides that are split at different places inside of a folio */
+static void test_cut_split(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+
+	test_add(test, 2);
+	t->dcs[0]->max_seg = SZ_8K;	/* so that there are two segments */
+	test_cut(test, SIZES(K(12), K(4)), SIZES(K(4), K(12)),
+		 SIZES(K(4), K(8), K(4)));
+	test_cut(test, SIZES(K(1), K(15)), SIZES(K(10), K(6)),
+		 SIZES(K(1), K(8), K(1), K(6)));
+}
+
+/* An IOMMU merges beyond what the engine can do at once */
+static void test_cut_max_seg(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+
+	test_add(test, 4);
+	t->dcs[0]->max_seg = SZ_16K;
+	test_cut(test, SIZES(K(64)), SIZES(K(64)),
+		 SIZES(K(16), K(16), K(16), K(16)));
+	test_cut(test, SIZES(K(64)), SIZES(K(24), K(40)),
+		 SIZES(K(16), K(8), K(16), K(16), K(8)));
+}
+
+/* A share that begins and ends in the middle of a folio */
+static void test_cut_middle(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct test_chan *tc = &t->chans[1];
+	struct dcbm_chan *dc = tc->dc;
+	struct dcbm_pos pos = {};
+
+	test_add(test, 0);
+	test_add(test, 6);		/* 256K */
+	test_add(test, 0);
+	dcbm_fill(t->dcs[0], &t->batch, &pos, SZ_4K + SZ_64K);
+	KUNIT_ASSERT_EQ(test, pos.pair, 1);
+	KUNIT_ASSERT_EQ(test, pos.offset, SZ_64K);
+	dcbm_fill(dc, &t->batch, &pos, SZ_64K);
+	test_merge(test, &dc->src, TEST_BASE_SRC, SIZES(K(64)));
+	test_merge(test, &dc->dst, TEST_BASE_DST, SIZES(K(64)));
+	dcbm_submit(dc, &t->batch);
+	KUNIT_EXPECT_EQ(test, test_descs(test, tc), SZ_64K);
+	KUNIT_EXPECT_EQ(test, tc->nr_txs, 1);
+
+	/* The rest, with what comes behind the folio */
+	test_chan_reset(tc);
+	dcbm_fill(dc, &t->batch, &pos, SZ_1M);
+	test_merge(test, &dc->src, TEST_BASE_SRC, SIZES(K(132)));
+	test_merge(test, &dc->dst, TEST_BASE_DST, SIZES(K(128), K(4)));
+	dcbm_submit(dc, &t->batch);
+	KUNIT_EXPECT_EQ(test, test_descs(test, tc), K(132));
+	KUNIT_EXPECT_EQ(test, tc->nr_txs, 2);
+}
+
+/* Sizes that make up @bytes, at random, not more of them than @max */
+static void test_random_sizes(struct dcbm_test *t, size_t *sizes, size_t bytes,
+			      unsigned int max)
+{
+	while (bytes) {
+		size_t size = bytes;
+
+		if (max > 1 && test_random(t, 8))
+			size = min(bytes, K(1) * (test_random(t, 64) + 1));
+		*sizes++ = size;
+		bytes -= size;
+		max--;
+	}
+	*sizes = 0;
+}
+
+static void test_cut_random(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct test_chan *tc = &t->chans[0];
+	struct dcbm_chan *dc = tc->dc;
+	size_t *sizes, done;
+	unsigned int run;
+
+	sizes = kunit_kcalloc(test, DCBM_MAX_SEGS + 1, sizeof(*sizes),
+			      GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, sizes);
+	for (run = 0; run < 200; run++) {
+		struct dcbm_pos pos = {};
+
+		test_random_batch(test);
+		/* From anywhere on */
+		dcbm_fill(dc, &t->batch, &pos,
+			  test_random(t, t->batch.bytes / 2));
+		dcbm_fill(dc, &t->batch, &pos,
+			  test_random(t, t->batch.bytes) + 1);
+		test_random_sizes(t, sizes, dc->bytes, dc->src.orig_nents);
+		test_merge(test, &dc->src, TEST_BASE_SRC, sizes);
+		test_random_sizes(t, sizes, dc->bytes, dc->dst.orig_nents);
+		test_merge(test, &dc->dst, TEST_BASE_DST, sizes);
+		dcbm_submit(dc, &t->batch);
+		done = test_descs(test, tc);
+		if (dc->nr_descs < DCBM_MAX_SEGS)
+			KUNIT_ASSERT_EQ(test, done, dc->bytes);
+	}
+}
+
+/* What it does not take is not waited for, and what it took is */
+static void test_refused(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct test_chan *tc = &t->chans[0];
+	struct dcbm_chan *dc = tc->dc;
+	unsigned int i;
+
+	test_add_many(test, 4, 0);
+	for (i = 0; i < 4; i++) {
+		struct dcbm_pos pos = {};
+
+		test_chan_reset(tc);
+		if (i & 1)
+			tc->refuse_from = 3;
+		else
+			tc->refuse_submit = 3;
+		tc->silent_from = i & 2 ? 2 : UINT_MAX;
+		dcbm_fill(dc, &t->batch, &pos, t->batch.bytes);
+		test_merge(test, &dc->src, TEST_BASE_SRC, SIZES(K(16)));
+		test_merge(test, &dc->dst, TEST_BASE_DST, SIZES(K(16)));
+		dcbm_submit(dc, &t->batch);
+		KUNIT_EXPECT_EQ(test, test_descs(test, tc), SZ_8K);
+		KUNIT_EXPECT_EQ(test, tc->nr_txs, 2);
+		KUNIT_EXPECT_EQ(test, dc->open, i & 2 ? 1 : 0);
+		KUNIT_EXPECT_EQ(test, completion_done(&dc->done), !(i & 2));
+		if (i & 2)
+			test_answer_late(tc);
+		KUNIT_EXPECT_EQ(test, dc->open, 0);
+		KUNIT_EXPECT_TRUE(test, completion_done(&dc->done));
+	}
+}
+
+static void test_refused_all(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct test_chan *tc = &t->chans[0];
+	struct dcbm_pos pos = {};
+
+	test_add_many(test, 4, 0);
+	tc->refuse_from = 1;
+	dcbm_fill(tc->dc, &t->batch, &pos, t->batch.bytes);
+	test_merge(test, &tc->dc->src, TEST_BASE_SRC, SIZES(K(16)));
+	test_merge(test, &tc->dc->dst, TEST_BASE_DST, SIZES(K(16)));
+	dcbm_submit(tc->dc, &t->batch);
+	KUNIT_EXPECT_EQ(test, tc->nr_txs, 0);
+	KUNIT_EXPECT_EQ(test, tc->dc->open, 0);
+	KUNIT_EXPECT_TRUE(test, completion_done(&tc->dc->done));
+}
+
+/* Cut finer than there is room for: what is beyond that is not copied */
+static void test_cut_too_fine(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct test_chan *tc = &t->chans[0];
+	struct dcbm_chan *dc = tc->dc;
+	struct dcbm_tally tally = { .pair = UINT_MAX };
+	struct dcbm_pos pos = {};
+
+	test_add(test, 9);		/* 512 pages */
+	test_add(test, 0);
+	dc->max_seg = SZ_4K;
+	dcbm_fill(dc, &t->batch, &pos, t->batch.bytes);
+	KUNIT_ASSERT_EQ(test, dc->bytes, SZ_2M);
+	/* One boundary that is not at a page's end makes it one more */
+	test_merge(test, &dc->src, TEST_BASE_SRC, SIZES(K(1), SZ_2M - K(1)));
+	test_merge(test, &dc->dst, TEST_BASE_DST, SIZES(SZ_2M));
+	dcbm_submit(dc, &t->batch);
+	KUNIT_EXPECT_EQ(test, tc->nr_txs, DCBM_MAX_SEGS);
+	KUNIT_EXPECT_EQ(test, test_descs(test, tc), SZ_2M - K(3));
+	KUNIT_EXPECT_TRUE(test, completion_done(&dc->done));
+	dcbm_count(dc, &t->batch, &tally);
+	KUNIT_EXPECT_FALSE(test, test_copied(t, 0));
+}
+
+static struct kunit_case cut_test_cases[] = {
+	KUNIT_CASE(test_cut_plain),
+	KUNIT_CASE(test_cut_merged),
+	KUNIT_CASE(test_cut_folios),
+	KUNIT_CASE(test_cut_split),
+	KUNIT_CASE(test_cut_max_seg),
+	KUNIT_CASE(test_cut_middle),
+	KUNIT_CASE(test_cut_random),
+	KUNIT_CASE(test_refused),
+	KUNIT_CASE(test_refused_all),
+	KUNIT_CASE(test_cut_too_fine),
+	{}
+};
+
+static struct kunit_suite cut_test_suite = {
+	.name = "dcbm_descriptors",
+	.init = test_init,
+	.exit = test_exit,
+	.test_cases = cut_test_cases,
+};
+
+/* ---- counting ---- */
+
+static void test_desc(struct dcbm_chan *dc, unsigned int pair, size_t len,
+		      bool ok)
+{
+	struct dcbm_desc *desc = &dc->descs[dc->nr_descs++];
+
+	desc->dc = dc;
+	desc->pair = pair;
+	desc->len = len;
+	desc->ok = ok;
+}
+
+static void test_count_all(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct dcbm_tally tally = { .pair = UINT_MAX };
+
+	test_add(test, 0);
+	test_add(test, 1);
+	test_add(test, 0);
+	test_desc(t->dcs[0], 0, SZ_4K, true);
+	test_desc(t->dcs[0], 1, SZ_4K, true);
+	test_desc(t->dcs[0], 1, SZ_4K, true);
+	dcbm_count(t->dcs[0], &t->batch, &tally);
+	KUNIT_EXPECT_TRUE(test, test_copied(t, 0));
+	KUNIT_EXPECT_TRUE(test, test_copied(t, 1));
+	/* No descriptor at all */
+	KUNIT_EXPECT_FALSE(test, test_copied(t, 2));
+}
+
+/* One bad descriptor spoils its folio, whichever it is, and no other */
+static void test_count_failed(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	unsigned int bad, i;
+
+	for (bad = 0; bad < 6; bad++) {
+		struct dcbm_tally tally = { .pair = UINT_MAX };
+
+		test_forget(t);
+		test_add_many(test, 3, 1);
+		t->dcs[0]->nr_descs = 0;
+		for (i = 0; i < 6; i++)
+			test_desc(t->dcs[0], i / 2, SZ_4K, i != bad);
+		dcbm_count(t->dcs[0], &t->batch, &tally);
+		for (i = 0; i < 3; i++)
+			KUNIT_EXPECT_EQ(test, test_copied(t, i), i != bad / 2);
+	}
+}
+
+/* Good parts of folios that are as long together as one of them */
+static void test_count_parts(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct dcbm_tally tally = { .pair = UINT_MAX };
+	unsigned int i;
+
+	test_add_many(test, 3, 1);
+	for (i = 0; i < 3; i++)
+		test_desc(t->dcs[0], i, SZ_4K, true);
+	dcbm_count(t->dcs[0], &t->batch, &tally);
+	for (i = 0; i < 3; i++)
+		KUNIT_EXPECT_FALSE(test, test_copied(t, i));
+}
+
+/* The two halves of the folio in the middle are on two channels */
+static void test_count_two_channels(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	unsigned int bad;
+
+	for (bad = 0; bad < 3; bad++) {
+		struct dcbm_tally tally = { .pair = UINT_MAX };
+
+		test_forget(t);
+		test_add(test, 0);
+		test_add(test, 5);
+		test_add(test, 0);
+		t->dcs[0]->nr_descs = 0;
+		t->dcs[1]->nr_descs = 0;
+		test_desc(t->dcs[0], 0, SZ_4K, true);
+		test_desc(t->dcs[0], 1, SZ_64K, bad != 1);
+		test_desc(t->dcs[1], 1, SZ_64K, bad != 2);
+		test_desc(t->dcs[1], 2, SZ_4K, true);
+		dcbm_count(t->dcs[0], &t->batch, &tally);
+		KUNIT_EXPECT_FALSE(test, test_copied(t, 1));
+		dcbm_count(t->dcs[1], &t->batch, &tally);
+		KUNIT_EXPECT_TRUE(test, test_copied(t, 0));
+		KUNIT_EXPECT_EQ(test, test_copied(t, 1), bad == 0);
+		KUNIT_EXPECT_TRUE(test, test_copied(t, 2));
+	}
+}
+
+static const struct test_result {
+	const char *name;
+	enum dmaengine_tx_result result;
+	u32 residue;
+	bool ok;
+} test_results[] = {
+	{ "no error", DMA_TRANS_NOERROR, 0, true },
+	{ "read failed", DMA_TRANS_READ_FAILED, 0 },
+	{ "write failed", DMA_TRANS_WRITE_FAILED, 0 },
+	{ "aborted", DMA_TRANS_ABORTED, 0 },
+	{ "residue", DMA_TRANS_NOERROR, 1 },
+	{ "all is residue", DMA_TRANS_NOERROR, SZ_4K },
+};
+
+KUNIT_ARRAY_PARAM_DESC(test_result, test_results, name);
+
+static void test_callback(struct kunit *test)
+{
+	const struct test_result *param = test->param_value;
+	struct dmaengine_result result = {
+		.result = param->result,
+		.residue = param->residue,
+	};
+	struct dcbm_test *t = test->priv;
+	struct dcbm_chan *dc = t->dcs[0];
+
+	test_desc(dc, 0, SZ_4K, false);
+	test_desc(dc, 1, SZ_4K, false);
+	dc->open = 2;
+	/* The last one first */
+	dcbm_callback(&dc->descs[1], &result);
+	KUNIT_EXPECT_EQ(test, dc->descs[1].ok, param->ok);
+	KUNIT_EXPECT_FALSE(test, dc->descs[0].ok);
+	KUNIT_EXPECT_EQ(test, dc->open, 1);
+	KUNIT_EXPECT_FALSE(test, completion_done(&dc->done));
+	dcbm_callback(&dc->descs[0], &result);
+	KUNIT_EXPECT_EQ(test, dc->descs[0].ok, param->ok);
+	KUNIT_EXPECT_TRUE(test, completion_done(&dc->done));
+}
+
+static struct kunit_case count_test_cases[] = {
+	KUNIT_CASE(test_count_all),
+	KUNIT_CASE(test_count_failed),
+	KUNIT_CASE(test_count_parts),
+	KUNIT_CASE(test_count_two_channels),
+	KUNIT_CASE_PARAM(test_callback, test_result_gen_params),
+	{}
+};
+
+static struct kunit_suite count_test_suite = {
+	.name = "dcbm_count",
+	.init = test_init,
+	.exit = test_exit,
+	.test_cases = count_test_cases,
+};
+
+/* ---- channels and their states ---- */
+
+/* Put the first @nr channels into service, as dcbm_start() does */
+static void test_serve(struct kunit *test, unsigned int nr)
+{
+	struct dcbm_test *t = test->priv;
+	unsigned int i;
+
+	guard(spinlock)(&dcbm_lock);
+	for (i = 0; i < nr; i++)
+		list_add_tail(&t->dcs[i]->node, &dcbm_chans);
+}
+
+static void test_take_none(struct kunit *test)
+{
+	struct dcbm_chan *dcs[TEST_CHANS];
+
+	KUNIT_EXPECT_EQ(test, dcbm_take(dcs, TEST_CHANS, NUMA_NO_NODE), 0);
+	/* Without a wait, which would be for nothing */
+	KUNIT_EXPECT_EQ(test, dcbm_take_wait(dcs, TEST_CHANS, NUMA_NO_NODE), 0);
+}
+
+static void test_take_some(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct dcbm_chan *dcs[TEST_CHANS];
+	int i;
+
+	test_serve(test, 3);
+	KUNIT_ASSERT_EQ(test, dcbm_take(dcs, 2, NUMA_NO_NODE), 2);
+	KUNIT_EXPECT_PTR_NE(test, dcs[0], dcs[1]);
+	KUNIT_EXPECT_EQ(test, dcs[0]->state, DCBM_BUSY);
+	KUNIT_EXPECT_EQ(test, dcs[1]->state, DCBM_BUSY);
+
+	/* The one that is left, though more are wanted */
+	KUNIT_ASSERT_EQ(test, dcbm_take(dcs + 2, 2, NUMA_NO_NODE), 1);
+	KUNIT_EXPECT_PTR_NE(test, dcs[2], dcs[0]);
+	KUNIT_EXPECT_PTR_NE(test, dcs[2], dcs[1]);
+
+	/* All are busy: worth waiting for, but not forever */
+	KUNIT_EXPECT_EQ(test, dcbm_take(dcs + 3, 1, NUMA_NO_NODE), UINT_MAX);
+	KUNIT_EXPECT_EQ(test, dcbm_take_wait(dcs + 3, 1, NUMA_NO_NODE), 0);
+
+	dcbm_put(dcs, 3);
+	for (i = 0; i < 3; i++)
+		KUNIT_EXPECT_EQ(test, t->dcs[i]->state, DCBM_IDLE);
+	KUNIT_EXPECT_EQ(test, dcbm_take_wait(dcs, TEST_CHANS, NUMA_NO_NODE), 3);
+	dcbm_put(dcs, 3);
+}
+
+static void test_take_local(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct dcbm_chan *dcs[TEST_CHANS];
+
+	if (!IS_ENABLED(CONFIG_NUMA))
+		kunit_skip(test, "needs CONFIG_NUMA");
+	set_dev_node(t->dcs[0]->dev, 0);
+	set_dev_node(t->dcs[1]->dev, 1);
+	set_dev_node(t->dcs[2]->dev, NUMA_NO_NODE);
+	set_dev_node(t->dcs[3]->dev, 1);
+	test_serve(test, 4);
+
+	KUNIT_ASSERT_EQ(test, dcbm_take(dcs, 1, 1), 1);
+	KUNIT_EXPECT_PTR_EQ(test, dcs[0], t->dcs[1]);
+	dcbm_put(dcs, 1);
+
+	KUNIT_ASSERT_EQ(test, dcbm_take(dcs, 3, 1), 3);
+	KUNIT_EXPECT_PTR_EQ(test, dcs[0], t->dcs[1]);
+	KUNIT_EXPECT_PTR_EQ(test, dcs[1], t->dcs[3]);
+	KUNIT_EXPECT_PTR_EQ(test, dcs[2], t->dcs[0]);
+	dcbm_put(dcs, 3);
+
+	/* Nothing is local: whatever there is */
+	KUNIT_EXPECT_EQ(test, dcbm_take(dcs, 4, 7), 4);
+	dcbm_put(dcs, 4);
+}
+
+static void test_take_stuck(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct dcbm_chan *dcs[TEST_CHANS];
+
+	test_serve(test, 3);
+	t->dcs[0]->state = DCBM_STUCK;
+	t->dcs[1]->state = DCBM_RECOVERED;
+	KUNIT_ASSERT_EQ(test, dcbm_take(dcs, 3, NUMA_NO_NODE), 1);
+	KUNIT_EXPECT_PTR_EQ(test, dcs[0], t->dcs[2]);
+
+	/* One that gets stuck while it is busy does not become idle */
+	t->dcs[2]->state = DCBM_STUCK;
+	dcbm_put(dcs, 1);
+	KUNIT_EXPECT_EQ(test, t->dcs[2]->state, DCBM_STUCK);
+	/* And is not waited for */
+	KUNIT_EXPECT_EQ(test, dcbm_take(dcs, 3, NUMA_NO_NODE), 0);
+}
+
+/* Start a share of the whole batch on the first channel */
+static struct dcbm_chan *test_start(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct dcbm_chan *dc = t->dcs[0];
+	struct dcbm_pos pos = {};
+
+	dc->state = DCBM_BUSY;
+	dcbm_fill(dc, &t->batch, &pos, t->batch.bytes);
+	KUNIT_ASSERT_TRUE(test, dcbm_map(dc));
+	dcbm_submit(dc, &t->batch);
+	return dc;
+}
+
+static void test_finish(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct dcbm_chan *dc;
+
+	test_add_many(test, 3, 0);
+	dc = test_start(test);
+	/* Even at the deadline: it has answered already */
+	KUNIT_EXPECT_TRUE(test, dcbm_finish(dc, &t->batch, jiffies));
+	KUNIT_EXPECT_FALSE(test, dc->mapped);
+	KUNIT_EXPECT_EQ(test, dc->state, DCBM_BUSY);
+	KUNIT_EXPECT_EQ(test, dc->nr_held, 0);
+	KUNIT_EXPECT_TRUE(test, bitmap_empty(t->batch.lost, t->batch.nr));
+}
+
+/* Not mapped: nothing was started, so there is nothing to wait for */
+static void test_finish_unmapped(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct dcbm_pos pos = {};
+	unsigned long start = jiffies;
+
+	test_add_many(test, 3, 0);
+	dcbm_fill(t->dcs[0], &t->batch, &pos, t->batch.bytes);
+	KUNIT_EXPECT_TRUE(test, dcbm_finish(t->dcs[0], &t->batch,
+					    start + 10 * HZ));
+	KUNIT_EXPECT_TRUE(test, time_before(jiffies, start + 5 * HZ));
+	KUNIT_EXPECT_EQ(test, t->dcs[0]->nr_descs, 0);
+}
+
+/* Everything that the share touches stays with the engine */
+static void test_expect_stuck(struct kunit *test, struct dcbm_chan *dc)
+{
+	struct dcbm_test *t = test->priv;
+	unsigned int i;
+
+	KUNIT_EXPECT_EQ(test, dc->state, DCBM_STUCK);
+	KUNIT_EXPECT_TRUE(test, dc->mapped);
+	KUNIT_EXPECT_EQ(test, dc->nr_held, t->batch.nr);
+	for (i = 0; i < t->batch.nr; i++) {
+		KUNIT_EXPECT_TRUE(test, test_lost(t, i));
+		KUNIT_EXPECT_EQ(test, folio_ref_count(t->batch.pairs[i].dst),
+				2);
+		KUNIT_EXPECT_EQ(test, folio_ref_count(t->batch.pairs[i].src),
+				1);
+	}
+}
+
+static void test_silent(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct dcbm_chan *dcs[TEST_CHANS], *dc;
+
+	test_serve(test, 1);
+	test_add_many(test, 3, 0);
+	/* The first is answered; the engine may still write to all others */
+	t->chans[0].silent_from = 2;
+	dc = test_start(test);
+	KUNIT_EXPECT_FALSE(test, dcbm_finish(dc, &t->batch, jiffies + 1));
+	test_expect_stuck(test, dc);
+	KUNIT_EXPECT_EQ(test, dc->open, 2);
+
+	dcbm_put(&dc, 1);
+	KUNIT_EXPECT_EQ(test, dc->state, DCBM_STUCK);
+	KUNIT_EXPECT_EQ(test, dcbm_take(dcs, 1, NUMA_NO_NODE), 0);
+
+	/* Turning it off does not free it either, however often */
+	dcbm_release_chans();
+	KUNIT_EXPECT_FALSE(test, list_empty(&dcbm_chans));
+	test_expect_stuck(test, dc);
+}
+
+static void test_late(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct test_chan *tc = &t->chans[0];
+	struct dcbm_chan *dcs[TEST_CHANS], *dc;
+	unsigned int i;
+
+	test_serve(test, 1);
+	test_add_many(test, 3, 1);
+	tc->silent_from = 1;
+	dc = test_start(test);
+	KUNIT_EXPECT_FALSE(test, dcbm_finish(dc, &t->batch, jiffies));
+	dcbm_put(&dc, 1);
+
+	/* Not before the last one */
+	test_answer(tc, 2);
+	test_answer(tc, 0);
+	flush_work(&dc->recover);
+	test_expect_stuck(test, dc);
+
+	test_answer(tc, 1);
+	flush_work(&dc->recover);
+	KUNIT_EXPECT_EQ(test, dc->state, DCBM_RECOVERED);
+	KUNIT_EXPECT_FALSE(test, dc->mapped);
+	KUNIT_EXPECT_EQ(test, dc->nr_held, 0);
+	for (i = 0; i < t->batch.nr; i++) {
+		KUNIT_EXPECT_EQ(test, folio_ref_count(t->batch.pairs[i].dst),
+				1);
+		/* What was said of them stays: it came too late */
+		KUNIT_EXPECT_TRUE(test, test_lost(t, i));
+		KUNIT_EXPECT_FALSE(test, test_copied(t, i));
+	}
+	KUNIT_EXPECT_EQ(test, dcbm_take(dcs, 1, NUMA_NO_NODE), 0);
+}
+
+static const char *test_unfit_of(struct test_chan *tc)
+{
+	return dcbm_chan_unfit(&tc->chan);
+}
+
+static void test_unfit(struct kunit *test)
+{
+	static struct device_driver ae4dma = { .name = "ae4dma" };
+	struct device_dma_parameters parms = {};
+	struct dcbm_test *t = test->priv;
+	struct test_chan *tc = &t->chans[0];
+	struct device *dev = tc->device.dev;
+	struct device_driver *was;
+
+	if (dma_max_mapping_size(dev) != SIZE_MAX)
+		kunit_skip(test, "all devices need bounce buffers here");
+	KUNIT_EXPECT_NULL(test, test_unfit_of(tc));
+
+	dev->dma_parms = &parms;
+	parms.max_segment_size = PAGE_SIZE - 1;
+	KUNIT_EXPECT_NOT_NULL(test, test_unfit_of(tc));
+	parms.max_segment_size = PAGE_SIZE;
+	KUNIT_EXPECT_NULL(test, test_unfit_of(tc));
+	dev->dma_parms = NULL;
+
+	*dev->dma_mask = DMA_BIT_MASK(20);
+	KUNIT_EXPECT_NOT_NULL(test, test_unfit_of(tc));
+	*dev->dma_mask = DMA_BIT_MASK(64);
+	KUNIT_EXPECT_NULL(test, test_unfit_of(tc));
+
+	was = dev->driver;
+	dev->driver = &ae4dma;
+	KUNIT_EXPECT_NOT_NULL(test, test_unfit_of(tc));
+	dev->driver = was;
+	KUNIT_EXPECT_NULL(test, test_unfit_of(tc));
+}
+
+static struct kunit_case chans_test_cases[] = {
+	KUNIT_CASE(test_take_none),
+	KUNIT_CASE(test_take_some),
+	KUNIT_CASE(test_take_local),
+	KUNIT_CASE(test_take_stuck),
+	KUNIT_CASE(test_finish),
+	KUNIT_CASE(test_finish_unmapped),
+	KUNIT_CASE(test_silent),
+	KUNIT_CASE(test_late),
+	KUNIT_CASE(test_unfit),
+	{}
+};
+
+static struct kunit_suite chans_test_suite = {
+	.name = "dcbm_channels",
+	.init = test_init,
+	.exit = test_exit,
+	.test_cases = chans_test_cases,
+};
+
+/* ---- all of it ---- */
+
+/* Content that differs everywhere, and nothing like it in the destinations */
+static void test_content(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	unsigned int i;
+
+	for (i = 0; i < t->batch.nr; i++) {
+		struct migrate_pair *pair = &t->batch.pairs[i];
+
+		prandom_bytes_state(&t->rnd, folio_address(pair->src),
+				    folio_size(pair->src));
+		memset(folio_address(pair->dst), 0xa5, folio_size(pair->dst));
+	}
+}
+
+static bool test_same(struct dcbm_test *t, unsigned int i)
+{
+	struct migrate_pair *pair = &t->batch.pairs[i];
+
+	return !memcmp(folio_address(pair->src), folio_address(pair->dst),
+		       folio_size(pair->src));
+}
+
+/* Whatever is said to be copied is; returns how many folios that are */
+static unsigned int test_run(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	s64 migrated = atomic64_read(&dcbm_migrated);
+	s64 failures = atomic64_read(&dcbm_failures);
+	unsigned int i, copied = 0;
+
+	bitmap_zero(t->batch.copied, t->batch.nr);
+	bitmap_zero(t->batch.lost, t->batch.nr);
+	test_content(test);
+	for (i = 0; i < TEST_CHANS; i++)
+		t->chans[i].copies = true;
+	dcbm_copy(&t->batch);
+
+	for (i = 0; i < t->batch.nr; i++) {
+		if (!test_copied(t, i))
+			continue;
+		copied++;
+		KUNIT_ASSERT_TRUE(test, test_same(t, i));
+	}
+	KUNIT_EXPECT_EQ(test, atomic64_read(&dcbm_migrated) - migrated, copied);
+	if (t->batch.bytes >= dcbm_min_bytes)
+		KUNIT_EXPECT_EQ(test, atomic64_read(&dcbm_failures) - failures,
+				t->batch.nr - copied);
+	return copied;
+}
+
+static void test_copy_all(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	unsigned int i;
+
+	test_serve(test, 4);
+	test_add_many(test, 20, 0);
+	test_add(test, 9);
+	test_add_many(test, 3, 4);
+	KUNIT_EXPECT_EQ(test, test_run(test), t->batch.nr);
+	for (i = 0; i < 4; i++) {
+		KUNIT_EXPECT_GT(test, t->chans[i].nr_txs, 0);
+		KUNIT_EXPECT_EQ(test, t->dcs[i]->state, DCBM_IDLE);
+	}
+}
+
+/* Shares that a channel cannot take at once come in rounds */
+static void test_copy_rounds(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+
+	test_serve(test, 1);
+	t->dcs[0]->max_seg = PAGE_SIZE;
+	test_add(test, 1);
+	test_add(test, 9);
+	test_add(test, 0);
+	KUNIT_EXPECT_EQ(test, t->batch.bytes, (DCBM_MAX_SEGS + 3) * PAGE_SIZE);
+	KUNIT_EXPECT_EQ(test, test_run(test), 3);
+	KUNIT_EXPECT_EQ(test, t->chans[0].nr_txs, DCBM_MAX_SEGS + 3);
+}
+
+static void test_copy_min_bytes(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+
+	test_serve(test, 1);
+	test_add_many(test, 2, 0);
+	dcbm_min_bytes = 2 * PAGE_SIZE + 1;
+	KUNIT_EXPECT_EQ(test, test_run(test), 0);
+	KUNIT_EXPECT_EQ(test, t->chans[0].nr_txs, 0);
+	/* It was not to be copied, so that is no failure */
+	KUNIT_EXPECT_EQ(test, atomic64_read(&dcbm_failures), t->failures);
+	dcbm_min_bytes = 2 * PAGE_SIZE;
+	KUNIT_EXPECT_EQ(test, test_run(test), 2);
+}
+
+static void test_copy_no_channel(struct kunit *test)
+{
+	test_add_many(test, 16, 0);
+	KUNIT_EXPECT_EQ(test, test_run(test), 0);
+}
+
+/* One descriptor goes wrong, in each of the ways, on a folio on two channels */
+static void test_copy_faults(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	unsigned int i;
+
+	test_serve(test, 2);
+	test_add_many(test, 8, 0);
+	test_add(test, 6);
+	test_add_many(test, 8, 0);
+	for (i = 0; i < 4; i++) {
+		struct test_chan *tc = &t->chans[1];
+
+		test_chan_reset(&t->chans[0]);
+		test_chan_reset(tc);
+		/* The first of the second channel is half of the large one */
+		switch (i) {
+		case 0:
+			tc->fail = 1;
+			break;
+		case 1:
+			tc->residue = 1;
+			break;
+		case 2:
+			tc->refuse_from = 1;
+			break;
+		case 3:
+			tc->refuse_submit = 1;
+			break;
+		}
+		KUNIT_EXPECT_EQ(test, test_run(test), i < 2 ? 16 : 8);
+		KUNIT_EXPECT_FALSE(test, test_copied(t, 8));
+	}
+}
+
+/* The second channel does not answer; the first one's share is still good */
+static void test_copy_stuck(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct test_chan *tc = &t->chans[1];
+	unsigned int i;
+
+	test_serve(test, 2);
+	test_add_many(test, 8, 0);
+	test_add(test, 6);
+	test_add_many(test, 8, 0);
+	dcbm_timeout_ms = 1;
+	tc->silent_from = 4;
+	KUNIT_EXPECT_EQ(test, test_run(test), 8);
+	for (i = 0; i < t->batch.nr; i++) {
+		/* Also those of which it said that they were copied */
+		KUNIT_EXPECT_EQ(test, test_lost(t, i), i >= 8);
+		KUNIT_EXPECT_EQ(test, test_copied(t, i), i < 8);
+	}
+	KUNIT_EXPECT_EQ(test, t->dcs[0]->state, DCBM_IDLE);
+	KUNIT_EXPECT_EQ(test, t->dcs[1]->state, DCBM_STUCK);
+
+	/* From now on, all goes to the first, until the other one answers */
+	test_chan_reset(&t->chans[0]);
+	for (i = 0; i < 8; i++)
+		KUNIT_EXPECT_EQ(test, folio_ref_count(t->batch.pairs[9 + i].dst),
+				2);
+	test_answer_late(tc);
+	flush_work(&t->dcs[1]->recover);
+	KUNIT_EXPECT_EQ(test, t->dcs[1]->state, DCBM_RECOVERED);
+	KUNIT_EXPECT_EQ(test, test_run(test), t->batch.nr);
+	KUNIT_EXPECT_EQ(test, tc->nr_txs, 9);
+}
+
+static void test_copy_random(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	unsigned int run, i;
+
+	test_serve(test, TEST_CHANS);
+	dcbm_min_bytes = 0;
+	for (run = 0; run < 100; run++) {
+		bool bad = run & 1;
+
+		test_random_batch(test);
+		for (i = 0; i < TEST_CHANS && bad; i++) {
+			t->chans[i].fail = test_random(t, 20);
+			t->chans[i].residue = test_random(t, 20);
+			t->chans[i].refuse_from = test_random(t, 40);
+			t->chans[i].refuse_submit = test_random(t, 40);
+		}
+		/* Room for what the fakes record of several rounds */
+		for (i = 0; i < TEST_CHANS; i++)
+			t->dcs[i]->max_seg = max(t->dcs[i]->max_seg, SZ_16K);
+		if (!bad)
+			KUNIT_EXPECT_EQ(test, test_run(test), t->batch.nr);
+		else
+			test_run(test);
+	}
+}
+
+static struct kunit_case copy_test_cases[] = {
+	KUNIT_CASE(test_copy_all),
+	KUNIT_CASE(test_copy_rounds),
+	KUNIT_CASE(test_copy_min_bytes),
+	KUNIT_CASE(test_copy_no_channel),
+	KUNIT_CASE(test_copy_faults),
+	KUNIT_CASE(test_copy_stuck),
+	KUNIT_CASE(test_copy_random),
+	{}
+};
+
+static struct kunit_suite copy_test_suite = {
+	.name = "dcbm_copy",
+	.init = test_init,
+	.exit = test_exit,
+	.test_cases = copy_test_cases,
+};
+
+kunit_test_suites(&plan_test_suite, &cut_test_suite, &count_test_suite,
+		  &chans_test_suite, &copy_test_suite);
+
+#endif /* _MIGRATE_OFFLOAD_DCBM_KUNIT_H */
+#endif /* CONFIG_MIGRATE_OFFLOAD_DCBM_KUNIT_TEST */

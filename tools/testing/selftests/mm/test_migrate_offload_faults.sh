@@ -1,0 +1,545 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Test that dcbm, which copies the folios of migration with DMA channels, loses
+# nothing when the engines fail. The engines are those of dma-sim, which fail
+# as they are told to. The folios are moved and every byte is verified by
+# ./migrate_offload; a probe counts what the CPU copies, since each folio is to
+# be copied exactly once, by the CPU or by an engine.
+#
+# Environment:
+#   KO_DIR     load dcbm and dma-sim from there, see migrate_offload_lib.sh
+#   SLACK_MS   how much longer than it should a move may take (3000)
+
+# shellcheck disable=SC2317 # tests are called by their names
+# shellcheck disable=SC2154 # $error, $mark, $stress_log are the library's
+# shellcheck source=migrate_offload_lib.sh
+source "$(dirname "$(readlink -f "$0")")"/migrate_offload_lib.sh
+
+SLACK_MS=${SLACK_MS:-3000}
+SIM=/sys/kernel/debug/dma-sim
+SIM_DRIVER=/sys/bus/platform/drivers/dma-sim
+NUMA_BALANCING=/proc/sys/kernel/numa_balancing
+FAULTS="fail_read fail_write short_copy refuse_prep refuse_submit lose_callback"
+
+sim_loaded_here=
+tracing=
+numa_balancing=			# as it was
+hog=				# a tmpfs
+
+# ---- the engines --------------------------------------------------------
+
+load_sim()
+{
+	load_module dma-sim "$@"
+}
+
+claimed()
+{
+	cut -d ' ' -f 1 "$PARAMS/channels"
+}
+
+# knob NAME VALUE [CHANNEL...]: of all channels that dcbm has, by default
+knob()
+{
+	local name=$1 value=$2 chan
+
+	shift 2
+	# shellcheck disable=SC2046 # names of channels have no blanks
+	[ $# -gt 0 ] || set -- $(claimed)
+	for chan; do
+		write_to "$SIM/$chan/$name" "$value" && continue
+		msg "$chan: $name: $error"
+		return 1
+	done
+}
+
+# Without a fault; what is stalled goes on
+reset_knobs()
+{
+	local dir name
+
+	for dir in "$SIM"/*/; do
+		for name in $FAULTS stall reorder delay_us bandwidth; do
+			echo 0 > "$dir/$name"
+		done
+		echo -1 > "$dir/times"
+	done
+}
+
+# offload_on CHANNELS: as many of dma-sim, and no others
+offload_on()
+{
+	local chan
+
+	reset_knobs
+	set_param offloading N &&
+	set_param reason_mask syscall_or_cpuset &&
+	set_param nr_dma_chan "$1" &&
+	set_param offloading Y || return 1
+	if [ "$(claimed | wc -l)" -ne "$1" ]; then
+		msg "not $1 channels: $(claimed | tr '\n' ' ')"
+		return 1
+	fi
+	for chan in $(claimed); do
+		[ -d "$SIM/$chan" ] && continue
+		msg "$chan is not of dma-sim"
+		return 1
+	done
+}
+
+# Faults that the engines have had since they were created
+faults()
+{
+	awk '{ n += $1 } END { print n + 0 }' "$SIM"/*/faults
+}
+
+# in_state STATE NUMBER: wait until that many channels are
+in_state()
+{
+	local i
+
+	for ((i = 0; i < 200; i++)); do
+		[ "$(grep -c " $1\$" "$PARAMS/channels")" -eq "$2" ] && return 0
+		sleep 0.1
+	done
+	msg "not $2 channels are $1: $(tr '\n' ';' < "$PARAMS/channels")"
+	return 1
+}
+
+# failures_rise FROM: wait until more folios than that were left to the CPU
+failures_rise()
+{
+	local i
+
+	for ((i = 0; i < 200; i++)); do
+		[ "$(param folios_failures)" -gt "$1" ] && return 0
+		sleep 0.1
+	done
+	msg "folios_failures stays $1"
+	return 1
+}
+
+all_idle()
+{
+	! grep -qv ' idle$' "$PARAMS/channels" && return 0
+	msg "channels: $(tr '\n' ';' < "$PARAMS/channels")"
+	return 1
+}
+
+# ---- who copied what ----------------------------------------------------
+
+# Count those copies of folios by the CPU that our program asks for
+probe_setup()
+{
+	local dir
+
+	for dir in /sys/kernel/tracing /sys/kernel/debug/tracing; do
+		[ -e "$dir/kprobe_events" ] && tracing=$dir && break
+	done
+	[ -n "$tracing" ] || return 1
+	echo "p:migrate_offload/cpu_copy folio_mc_copy" \
+		>> "$tracing/kprobe_events" 2>/dev/null || return 1
+	mkdir "$tracing/instances/migrate_offload" || return 1
+	trace=$tracing/instances/migrate_offload
+	event=$trace/events/migrate_offload/cpu_copy
+	echo 'comm == "migrate_offload"' > "$event/filter" &&
+	echo 1 > "$event/enable"
+}
+
+probe_cleanup()
+{
+	[ -z "$trace" ] || rmdir "$trace"
+	[ -z "$tracing" ] || echo "-:migrate_offload/cpu_copy" \
+		>> "$tracing/kprobe_events" 2>/dev/null
+}
+
+probe_reset()
+{
+	echo > "$trace/trace"
+}
+
+probe_count()
+{
+	awk '/^(entries|overrun):/ { n += $2 } END { print n + 0 }' \
+		"$trace"/per_cpu/cpu*/stats
+}
+
+# How many folios dcbm has kept since the mark, for engines that are stuck
+kept()
+{
+	dmesg | sed "1,/$point/d" | awk '/did not answer in time/ {
+			for (i = 2; i <= NF; i++)
+				if ($i == "folios")
+					n += $(i - 1)
+		} END { print n + 0 }'
+}
+
+timeouts()
+{
+	dmesg | sed "1,/$point/d" | grep -c 'did not answer in time'
+}
+
+count_begin()
+{
+	point="migrate_offload count $$ $RANDOM"
+	echo "$point" > /dev/kmsg
+	set_param folios_migrated 0 && set_param folios_failures 0 &&
+	probe_reset
+}
+
+# count_end FILE: takes the numbers from what migrate_offload has printed
+count_end()
+{
+	cpu=$(probe_count)
+	migrated=$(param folios_migrated)
+	failures=$(param folios_failures)
+	moved=$(sed -n 's/.*: \([0-9]*\) folios moved, .* split$/\1/p' "$1")
+	split=$(sed -n 's/.* \([0-9]*\) split$/\1/p' "$1")
+	longest_ms=$(awk '/in the longest$/ { print int($(NF - 4) * 1000) }' "$1")
+	lost=$(kept)
+	msg "moved $moved: $migrated by engines, $cpu by the CPU;" \
+		"$failures left to it, $lost destinations lost"
+	[ "${moved:-0}" -gt 0 ]
+}
+
+# counted ARGUMENT...: move folios, and count
+counted()
+{
+	local ret=0
+
+	count_begin || return 1
+	msg "migrate_offload $*"
+	"$BENCH" "$@" > "$stress_log" 2>&1 || ret=1
+	sed 's/^/# /' "$stress_log"
+	count_end "$stress_log" || ret=1
+	return "$ret"
+}
+
+# Each folio was copied once, and all that dcbm was given is accounted for. The
+# source of a lost destination is tried again by itself, so not offered again.
+copied_once()
+{
+	if [ "$split" -ne 0 ]; then
+		msg "$split folios were split: cannot be counted"
+		return 1
+	fi
+	if [ $((cpu + migrated)) -ne "$moved" ]; then
+		msg "$moved folios were moved, but $((cpu + migrated)) copied"
+		return 1
+	fi
+	if [ $((migrated + failures)) -ne "$moved" ]; then
+		msg "$moved folios were offered, but $((migrated + failures)) counted"
+		return 1
+	fi
+}
+
+# ---- tests --------------------------------------------------------------
+
+# Otherwise the other tests prove nothing
+test_counts()
+{
+	set_param offloading N && counted -t 1 -b 4M -s 4K || return 1
+	if [ "$cpu" -ne "$moved" ]; then
+		msg "the CPU copied $cpu of $moved folios"
+		return 1
+	fi
+	offload_on 2 && counted -t 1 -b 4M -s 4K && copied_once || return 1
+	[ "$cpu" -eq 0 ] && [ "$failures" -eq 0 ] && all_idle
+}
+
+# descriptor_fault NAME: every fifth has it, and no other folio is affected
+descriptor_fault()
+{
+	local before
+
+	offload_on 1 || return 1
+	before=$(faults)
+	knob "$1" 5 && counted -t 1 -b 4M -s 4K && copied_once || return 1
+	if [ "$failures" -ne $((moved / 5)) ] ||
+	   [ "$failures" -ne $(($(faults) - before)) ]; then
+		msg "$failures of $moved folios failed, $(($(faults) - before)) descriptors"
+		return 1
+	fi
+	all_idle || return 1
+
+	# Mixed sizes, more channels
+	offload_on 4 && knob "$1" 5 || return 1
+	counted -k -t 2 -b 8M -s 4K,64K,2M || return 1
+	[ "$failures" -gt 0 ] && [ "$migrated" -gt 0 ] && all_idle
+}
+
+test_fail_read()
+{
+	descriptor_fault fail_read
+}
+
+test_fail_write()
+{
+	descriptor_fault fail_write
+}
+
+test_short_copy()
+{
+	descriptor_fault short_copy
+}
+
+# A folio is on several channels, one of which does not copy its part
+part_fault()
+{
+	offload_on 4 && knob "$1" 1 "$(claimed | sed -n "$2p")" || return 1
+	counted -t 1 -b 2M -s 2M && copied_once || return 1
+	[ "$migrated" -eq 0 ] && [ "$failures" -eq "$moved" ] && return 0
+	msg "$migrated folios with a part that failed are taken as copied"
+	return 1
+}
+
+test_parts()
+{
+	part_fault fail_read 1 && part_fault fail_read 4 &&
+	part_fault short_copy 2 && part_fault refuse_prep 3
+}
+
+# refusal NAME: what the engine does not take is the CPU's
+refusal()
+{
+	offload_on 2 && knob "$1" 100 || return 1
+	counted -t 1 -b 4M -s 4K && copied_once || return 1
+	if [ "$failures" -eq 0 ] || [ "$migrated" -eq 0 ]; then
+		msg "nothing was refused, or all"
+		return 1
+	fi
+	# Everything
+	knob "$1" 1 || return 1
+	counted -t 1 -b 4M -s 4K && copied_once || return 1
+	[ "$migrated" -eq 0 ] && [ "$failures" -eq "$moved" ] && all_idle
+}
+
+test_refuse_prep()
+{
+	refusal refuse_prep
+}
+
+test_refuse_submit()
+{
+	refusal refuse_submit
+}
+
+test_reorder()
+{
+	local before
+
+	offload_on 1 || return 1
+	before=$(faults)
+	knob reorder 64 && knob delay_us 100 && knob fail_read 7 || return 1
+	counted -t 1 -b 4M -s 4K && copied_once || return 1
+	[ "$failures" -eq $((moved / 7)) ] &&
+	[ "$failures" -eq $(($(faults) - before)) ] || return 1
+
+	offload_on 4 && knob reorder 16 && knob delay_us 100 || return 1
+	counted -k -t 2 -b 8M -s 4K,64K,2M || return 1
+	[ "$failures" -eq 0 ] && all_idle
+}
+
+# What is slow is not stuck
+test_delay()
+{
+	offload_on 2 && knob delay_us 500 && knob bandwidth 50 || return 1
+	counted -t 1 -b 4M -s 4K && copied_once || return 1
+	[ "$cpu" -eq 0 ] && all_idle && [ "$(timeouts)" -eq 0 ]
+}
+
+# One deadline for all channels, and no batch waits for them again
+test_stall_all()
+{
+	local ret=0 timeout=3000
+
+	offload_on 4 && set_param timeout_ms "$timeout" && count_begin || return 1
+	knob stall 20 || return 1
+	stress_start -k -b 4M -s 4K || return 1
+	in_state stuck 4 || ret=1
+	# Time for more, were they not out of service
+	sleep 1
+	[ "$ret" -eq 0 ] || knob stall 0
+	stress_stop || ret=1
+	count_end "$stress_log" || ret=1
+	copied_once || ret=1
+	if [ "$(timeouts)" -ne 4 ] || [ "$longest_ms" -lt "$timeout" ] ||
+	   [ "$longest_ms" -gt $((timeout + SLACK_MS)) ]; then
+		msg "$(timeouts) timeouts, $longest_ms ms in the longest move"
+		ret=1
+	fi
+	[ "$lost" -gt 0 ] || ret=1
+
+	knob stall 0 && in_state recovered 4 || ret=1
+	[ "$ret" -eq 0 ] || return 1
+	set_param offloading N && offload_on 4 || return 1
+	counted -t 1 -b 4M -s 4K && copied_once && [ "$cpu" -eq 0 ] && all_idle
+}
+
+# Others go on, and it comes back when it is asked to
+test_stall_one()
+{
+	local first ret=0
+
+	offload_on 2 && set_param timeout_ms 1000 && count_begin || return 1
+	first=$(claimed | head -n 1)
+	knob stall 300 "$first" || return 1
+	stress_start -k -b 4M -s 4K || return 1
+	in_state stuck 1 && counter_rises "$(param folios_migrated)" || ret=1
+	stress_stop || ret=1
+	count_end "$stress_log" && copied_once || ret=1
+	[ "$(timeouts)" -eq 1 ] && [ "$longest_ms" -lt $((1000 + SLACK_MS)) ] ||
+		ret=1
+	grep -q "^$first .* stuck$" "$PARAMS/channels" || ret=1
+	# It keeps its channel, and offloading goes on with another
+	set_param offloading N && set_param offloading Y || ret=1
+	[ "$(claimed | wc -l)" -eq 3 ] || ret=1
+	counted -t 1 -b 4M -s 4K && copied_once || ret=1
+	[ "$cpu" -eq 0 ] || ret=1
+
+	echo 0 > "$SIM/$first/stall"
+	in_state recovered 1 || ret=1
+	set_param offloading N && set_param offloading Y || ret=1
+	[ "$(claimed | wc -l)" -eq 2 ] && all_idle || ret=1
+	claimed | grep -qx "$first" || ret=1
+	return "$ret"
+}
+
+# An engine that wakes up right after it was given up writes to nobody's memory,
+# while the folios that it was to copy are moved and looked at
+test_late_write_live()
+{
+	local i ret=0
+
+	offload_on 2 && set_param timeout_ms 100 || return 1
+	stress_start -k -b 4M -s 4K || return 1
+	for ((i = 0; i < 5 && ret == 0; i++)); do
+		knob stall 100 && in_state stuck 2 || ret=1
+		knob stall 0 && in_state recovered 2 || ret=1
+		set_param offloading N && set_param offloading Y || ret=1
+	done
+	stress_stop || ret=1
+	return "$ret"
+}
+
+# Nor if it does so after all memory that was free belongs to somebody else
+test_late_write_reused()
+{
+	local ret=0 free
+
+	offload_on 2 && set_param timeout_ms 100 && knob stall 200 || return 1
+	stress_start -k -b 4M -s 4K || return 1
+	in_state stuck 2 || ret=1
+	stress_stop || ret=1
+
+	hog=$(mktemp -d) && mount -t tmpfs -o size=100% none "$hog" || return 1
+	free=$(awk '/^MemFree:/ { print int($2 / 1024) }' /proc/meminfo)
+	msg "filling $((free - 100)) of $free MB"
+	head -c $((free - 100))M /dev/zero > "$hog/zeroes" || ret=1
+	knob stall 0 && in_state recovered 2 || ret=1
+	if ! cmp -n $((free - 100))M "$hog/zeroes" /dev/zero; then
+		msg "memory of others was written to"
+		ret=1
+	fi
+	hog_cleanup
+	set_param offloading N
+	return "$ret"
+}
+
+hog_cleanup()
+{
+	[ -z "$hog" ] || { umount "$hog"; rmdir "$hog"; }
+	hog=
+}
+
+test_unbind()
+{
+	local dev ret=0
+
+	# All of one engine, and some of the other
+	offload_on 10 && knob delay_us 50 && count_begin || return 1
+	stress_start -k -b 4M -s 4K || return 1
+	for dev in 0 1; do
+		counter_rises "$(param folios_migrated)" || ret=1
+		echo dma-sim.$dev > "$SIM_DRIVER/unbind" || ret=1
+	done
+	# Whatever is given to them fails from now on
+	failures_rise "$(param folios_failures)" || ret=1
+	stress_stop || ret=1
+	count_end "$stress_log" && copied_once || ret=1
+	[ "$lost" -eq 0 ] && all_idle || ret=1
+	set_param offloading N || ret=1
+	for dev in 0 1; do
+		echo dma-sim.$dev > "$SIM_DRIVER/bind" || ret=1
+	done
+	[ "$ret" -eq 0 ] || return 1
+	offload_on 4 && counted -t 1 -b 4M -s 4K && copied_once &&
+	[ "$cpu" -eq 0 ]
+}
+
+# It is never known that the engine is done, so what it was given is kept. The
+# channel, and dma-sim with it, cannot be used for anything else afterwards.
+test_lose_callback()
+{
+	local ret=0
+
+	offload_on 2 && set_param timeout_ms 1000 && count_begin || return 1
+	knob times 1 && knob lose_callback 100 "$(claimed | head -n 1)" || return 1
+	stress_start -k -b 4M -s 4K || return 1
+	in_state stuck 1 && counter_rises "$(param folios_migrated)" || ret=1
+	stress_stop || ret=1
+	count_end "$stress_log" && copied_once || ret=1
+	[ "$(timeouts)" -eq 1 ] && [ "$longest_ms" -lt $((1000 + SLACK_MS)) ] ||
+		ret=1
+	set_param offloading N || ret=1
+	grep -q ' stuck$' "$PARAMS/channels" || ret=1
+	return "$ret"
+}
+
+TESTS=(
+	"test_counts|every folio is copied once without faults"
+	"test_fail_read|fail_read: only the folios of these descriptors fall back"
+	"test_fail_write|fail_write: only the folios of these descriptors fall back"
+	"test_short_copy|short_copy: a residue is not copied"
+	"test_parts|a folio with a part that failed is not copied"
+	"test_refuse_prep|refuse_prep: the CPU copies the rest"
+	"test_refuse_submit|refuse_submit: the CPU copies the rest"
+	"test_reorder|reorder: the order of completion does not matter"
+	"test_delay|delay_us and bandwidth: slow engines are waited for"
+	"test_stall_one|stall: one bounded wait, others go on, it comes back"
+	"test_stall_all|stall: one deadline for all channels"
+	"test_late_write_live|late writes do not reach folios that are moved on"
+	"test_late_write_reused|late writes do not reach memory of others"
+	"test_unbind|unbind: the CPU goes on when engines are taken away"
+	"test_lose_callback|lose_callback: one bounded wait, others go on"
+	"test_dmesg|no splat in the kernel log"
+)
+
+cleanup_faults()
+{
+	[ ! -d "$SIM" ] || reset_knobs
+	[ -z "$(type -t cleanup)" ] || cleanup
+	hog_cleanup
+	probe_cleanup
+	[ -z "$numa_balancing" ] || echo "$numa_balancing" > "$NUMA_BALANCING"
+	[ -z "$sim_loaded_here" ] || rmmod dma-sim 2>/dev/null ||
+		msg "dma-sim stays: a channel of it is lost until reboot"
+}
+
+if [ "$(id -u)" -eq 0 ] && [ ! -d "$SIM" ]; then
+	load_sim nodes=0,1 channels=8 && sim_loaded_here=1
+fi
+setup
+trap cleanup_faults EXIT
+[ -d "$SIM" ] ||
+	skip_all "dma-sim is not there and cannot be loaded (KO_DIR=directory?)"
+[ "$(find "$SIM" -mindepth 1 -maxdepth 1 | wc -l)" -eq 16 ] ||
+	skip_all "dma-sim is loaded, but not with two engines of 8 channels"
+# It moves pages of ours as well, and not by way of dcbm
+if [ -e "$NUMA_BALANCING" ]; then
+	numa_balancing=$(cat "$NUMA_BALANCING")
+	echo 0 > "$NUMA_BALANCING"
+fi
+probe_setup || skip_all "no kprobe event can be set on folio_mc_copy"
+run_tests

@@ -22,6 +22,7 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -75,20 +76,46 @@ static void hold(size_t size, size_t nr)
 	nr_regions++;
 }
 
-/*
- * Memory that somebody has just freed is reused first, and may be where
- * compaction would have put it. Take it before ours is allocated, to be freed
- * when it is.
- */
-static void take_recent(struct region *recent, size_t nr)
+static unsigned long last_frame(const char *mem, size_t len)
 {
-	*recent = (struct region) { };
-	if (!nr)
-		return;
-	push_settings(psize());
-	if (!region_alloc(recent, psize(), nr * psize()))
-		ksft_exit_fail_msg("cannot get %zu pages\n", nr);
-	pop_settings();
+	unsigned long last = 0, pfn;
+	size_t off;
+
+	for (off = 0; off < len; off += psize()) {
+		pfn = pagemap_get_pfn(pagemap_fd, (char *)mem + off);
+		if (pfn > last)
+			last = pfn;
+	}
+	return last;
+}
+
+/*
+ * Compaction moves what is at low addresses to gaps at high ones, in pageblocks
+ * that are in use. So that ours moves, allocate more than is to be held, hold
+ * the part that is lowest, and give back every other page of what is above it.
+ */
+static void hold_below_gaps(size_t nr, size_t nr_gaps)
+{
+	struct region *r = &regions[nr_regions];
+	const size_t len = nr * psize();
+	unsigned long lowest = ULONG_MAX, last;
+	size_t off, held = 0;
+
+	hold(psize(), nr + 2 * nr_gaps);
+	for (off = 0; off + len <= r->len; off += len) {
+		last = last_frame(r->mem + off, len);
+		if (last < lowest) {
+			lowest = last;
+			held = off;
+		}
+	}
+	for (off = 0; off < r->len; off += 2 * psize())
+		if ((off < held || off >= held + len) &&
+		    pagemap_get_pfn(pagemap_fd, r->mem + off) > lowest)
+			madvise(r->mem + off, psize(), MADV_DONTNEED);
+	r->mem += held;
+	r->len = len;
+	r->nr = nr;
 }
 
 static void list_addresses(void)
@@ -299,14 +326,14 @@ static void obey(const char *line)
 
 int main(int argc, char **argv)
 {
-	struct region recent;
+	size_t nr_small, nr_gaps;
 	char line[64];
 
 	if (argc != 5) {
 		fprintf(stderr,
-			"usage: migrate_offload_hold NODE SMALL LARGE FREED\n"
-			"Holds that many small and PMD sized folios of NODE, and takes commands. FREED\n"
-			"pages are allocated before and freed after that.\n");
+			"usage: migrate_offload_hold NODE SMALL LARGE GAPS\n"
+			"Holds that many small and PMD sized folios of NODE, and takes commands. So many\n"
+			"GAPS of a page are left in what is allocated above them.\n");
 		return KSFT_FAIL;
 	}
 	node_a = atoi(argv[1]);
@@ -314,10 +341,13 @@ int main(int argc, char **argv)
 	seed = now_ns() * 0x9e3779b97f4a7c15ULL ^ getpid();
 
 	migrate_offload_setup();
-	take_recent(&recent, strtoul(argv[4], NULL, 0));
-	hold(psize(), strtoul(argv[2], NULL, 0));
+	nr_small = strtoul(argv[2], NULL, 0);
+	nr_gaps = strtoul(argv[4], NULL, 0);
+	if (nr_gaps)
+		hold_below_gaps(nr_small, nr_gaps);
+	else
+		hold(psize(), nr_small);
 	hold(read_pmd_pagesize(), strtoul(argv[3], NULL, 0));
-	region_free(&recent);
 	list_addresses();
 
 	do {

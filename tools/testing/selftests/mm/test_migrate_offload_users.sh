@@ -33,6 +33,7 @@ BALANCING_DEBUG=/sys/kernel/debug/sched/numa_balancing
 TIERS=/sys/devices/virtual/memory_tiering
 DEMOTION=/sys/kernel/mm/numa/demotion_enabled
 CMA=/sys/kernel/debug/cma
+PCP_FRACTION=/proc/sys/vm/percpu_pagelist_high_fraction
 DAMON=/sys/kernel/mm/damon/admin/kdamonds
 
 # Pages that are held: 4 MiB in small folios, 4 MiB in large ones
@@ -133,8 +134,8 @@ hold_stop()
 	wait "$pid"
 }
 
-# hold NODE SMALL LARGE [FREED]: so many folios; sets $held to the number of
-# pages. FREED pages are allocated before and freed after them.
+# hold NODE SMALL LARGE [GAPS]: so many folios; sets $held to the number of
+# pages. So many GAPS of a page are left in the memory above them.
 hold()
 {
 	coproc HOLD {
@@ -371,12 +372,18 @@ migrate_promotion()
 	[ "$answer" -gt 0 ] && [ "$(vmstat pgpromote_success)" -gt "$before" ]
 }
 
+# What is freed can be had by all, instead of waiting on a CPU's own list to be
+# given to ours
+free_at_once()
+{
+	set_file "$PCP_FRACTION" 100000
+}
+
 prepare_compaction()
 {
 	[ -e /proc/sys/vm/compact_memory ] || { skip "no compaction"; return; }
-	# More than what is free because others freed it, or ours would be where
-	# compaction has put that before
-	hold "$node_b" "$SMALL" 0 $((8 * SMALL))
+	free_at_once || return 1
+	hold "$node_b" "$SMALL" 0 $((4 * SMALL))
 }
 
 migrate_compaction()
@@ -407,6 +414,7 @@ prepare_contig_range()
 
 	ls "$CMA"/*/alloc >/dev/null 2>&1 ||
 		{ skip "no CMA area in debugfs (CONFIG_CMA_DEBUGFS, cma=)"; return; }
+	free_at_once || return 1
 	for node in "$node_a" "$node_b"; do
 		hold "$node" "$SMALL" 0 || return
 		holding_area && return
@@ -566,7 +574,7 @@ migrate_damon_hot()
 # 2 if dcbm copied what it should not, but others were migrating as well.
 user()
 {
-	local name=$1 reason=$2 mask=$3 who=$4 ret=0 copied moved=0 all try
+	local name=$1 reason=$2 mask=$3 who=$4 ret=0 copied moved=0 all
 
 	"prepare_$name" || return
 	set_param reason_mask "$mask" || return 1
@@ -575,15 +583,10 @@ user()
 	set_param folios_migrated 0 || return 1
 	: > "$TRACE/trace"
 
-	# Compaction and its like choose what to move, and it may not be ours
-	for ((try = 0; try < 3; try++)); do
-		"migrate_$name"
-		ret=$?
-		[ "$ret" -ne "$KSFT_SKIP" ] || return "$ret"
-		ask moved && moved=$answer || ret=1
-		[ "$moved" -eq 0 ] || break
-		msg "none of the memory moved"
-	done
+	"migrate_$name"
+	ret=$?
+	[ "$ret" -ne "$KSFT_SKIP" ] || return "$ret"
+	ask moved && moved=$answer || ret=1
 
 	copied=$(param folios_migrated)
 	all=$(migrated)

@@ -98,8 +98,8 @@ static void hold_below_gaps(size_t nr, size_t nr_gaps)
 {
 	struct region *r = &regions[nr_regions];
 	const size_t len = nr * psize();
-	unsigned long lowest = ULONG_MAX, last;
-	size_t off, held = 0;
+	unsigned long lowest = ULONG_MAX, last, pfn;
+	size_t off, held = 0, made = 0;
 
 	hold(psize(), nr + 2 * nr_gaps);
 	for (off = 0; off + len <= r->len; off += len) {
@@ -109,10 +109,14 @@ static void hold_below_gaps(size_t nr, size_t nr_gaps)
 			held = off;
 		}
 	}
-	for (off = 0; off < r->len; off += 2 * psize())
-		if ((off < held || off >= held + len) &&
-		    pagemap_get_pfn(pagemap_fd, r->mem + off) > lowest)
-			madvise(r->mem + off, psize(), MADV_DONTNEED);
+	for (off = 0; off < r->len; off += 2 * psize()) {
+		if (off >= held && off < held + len)
+			continue;
+		pfn = pagemap_get_pfn(pagemap_fd, r->mem + off);
+		if (pfn > lowest)
+			made += !madvise(r->mem + off, psize(), MADV_DONTNEED);
+	}
+	ksft_print_msg("%zu gaps above frame %#lx\n", made, lowest);
 	r->mem += held;
 	r->len = len;
 	r->nr = nr;

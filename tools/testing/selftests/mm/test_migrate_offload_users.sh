@@ -382,8 +382,9 @@ free_at_once()
 prepare_compaction()
 {
 	[ -e /proc/sys/vm/compact_memory ] || { skip "no compaction"; return; }
+	# More gaps than there may be of what lies below and moves there first
 	free_at_once || return 1
-	hold "$node_b" "$SMALL" 0 $((4 * SMALL))
+	hold "$node_b" "$SMALL" 0 $((16 * SMALL))
 }
 
 migrate_compaction()

@@ -36,6 +36,7 @@ struct test_chan {
 	struct dma_device device;
 	struct dma_chan chan;
 	struct dma_chan_dev chan_dev;
+	struct device_dma_parameters parms;
 	struct dcbm_chan *dc;
 
 	/* Numbers of descriptors, from 1; 0 is none, of refuse_from on all */
@@ -170,6 +171,8 @@ static void test_chan_init(struct kunit *test, unsigned int i)
 	dev = kunit_device_register(test, name);
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, dev);
 	KUNIT_ASSERT_EQ(test, dma_set_mask(dev, DMA_BIT_MASK(64)), 0);
+	dev->dma_parms = &tc->parms;
+	dma_set_max_seg_size(dev, SZ_1G);
 
 	tc->device.dev = dev;
 	tc->device.device_prep_dma_memcpy = test_prep;
@@ -183,7 +186,6 @@ static void test_chan_init(struct kunit *test, unsigned int i)
 	tc->dc = kunit_kzalloc(test, sizeof(*tc->dc), GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, tc->dc);
 	dcbm_chan_init(tc->dc, &tc->chan);
-	tc->dc->max_seg = SZ_1G;
 	t->dcs[i] = tc->dc;
 }
 
@@ -1259,7 +1261,6 @@ static const char *test_unfit_of(struct test_chan *tc)
 static void test_unfit(struct kunit *test)
 {
 	static struct device_driver ae4dma = { .name = "ae4dma" };
-	struct device_dma_parameters parms = {};
 	struct dcbm_test *t = test->priv;
 	struct test_chan *tc = &t->chans[0];
 	struct device *dev = tc->device.dev;
@@ -1269,12 +1270,10 @@ static void test_unfit(struct kunit *test)
 		kunit_skip(test, "all devices need bounce buffers here");
 	KUNIT_EXPECT_NULL(test, test_unfit_of(tc));
 
-	dev->dma_parms = &parms;
-	parms.max_segment_size = PAGE_SIZE - 1;
+	dma_set_max_seg_size(dev, PAGE_SIZE - 1);
 	KUNIT_EXPECT_NOT_NULL(test, test_unfit_of(tc));
-	parms.max_segment_size = PAGE_SIZE;
+	dma_set_max_seg_size(dev, PAGE_SIZE);
 	KUNIT_EXPECT_NULL(test, test_unfit_of(tc));
-	dev->dma_parms = NULL;
 
 	*dev->dma_mask = DMA_BIT_MASK(20);
 	KUNIT_EXPECT_NOT_NULL(test, test_unfit_of(tc));

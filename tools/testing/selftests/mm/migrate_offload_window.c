@@ -19,13 +19,13 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <linux/mempolicy.h>
+#include <linux/perf_event.h>
 
 #include "kselftest.h"
 #include "vm_util.h"
 #include "migrate_offload_window.h"
 
 #define SIM_DEBUGFS	"/sys/kernel/debug/dma-sim/"
-#define TRACEFS		"/sys/kernel/tracing/"
 
 #define MAX_WRITE	(128U << 10)
 
@@ -70,83 +70,49 @@ unsigned long engine_get(const char *knob)
 
 /* ---- what migration does, counted by kprobes ---------------------------- */
 
-static const struct {
-	const char *event;
+/* By perf, since somebody else, as kcompactd, may migrate at the same time */
+#define PERF_KPROBE	"/sys/bus/event_source/devices/kprobe/type"
+
+static struct {
 	const char *symbol;
+	int fd;
 } probes[] = {
-	[CPU_COPIES] = { "migrate_offload_copy", "folio_mc_copy" },
-	[FILE_MOVES] = { "migrate_offload_move", "filemap_migrate_folio" },
+	[CPU_COPIES] = { "folio_mc_copy", -1 },
+	[FILE_MOVES] = { "filemap_migrate_folio", -1 },
 };
 
-static bool counting;
-
-static int append_text(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_APPEND);
-	int err = 0;
-
-	if (fd < 0)
-		return -errno;
-	if (write(fd, text, strlen(text)) < 0)
-		err = -errno;
-	close(fd);
-	return err;
-}
-
-static int probe_enable(const char *event, const char *val)
-{
-	char path[128];
-
-	snprintf(path, sizeof(path), TRACEFS "events/kprobes/%s/enable", event);
-	return write_text(path, val);
-}
-
-static void probes_stop(void)
-{
-	char text[128];
-	unsigned int i;
-
-	for (i = 0; i < ARRAY_SIZE(probes); i++) {
-		probe_enable(probes[i].event, "0");
-		snprintf(text, sizeof(text), "-:%s\n", probes[i].event);
-		append_text(TRACEFS "kprobe_events", text);
-	}
-}
-
+/* Counts what this thread and those that it creates from now on do */
 bool probes_start(void)
 {
-	char text[128];
+	struct perf_event_attr attr = {
+		.size = sizeof(attr),
+		/* Not by processes: kprobe_func is an address, and read again */
+		.inherit = 1,
+		.inherit_thread = 1,
+	};
+	char type[16];
 	unsigned int i;
 
-	atexit(probes_stop);
+	if (read_text(PERF_KPROBE, type, sizeof(type)))
+		return false;
+	attr.type = strtoul(type, NULL, 10);
 	for (i = 0; i < ARRAY_SIZE(probes); i++) {
-		snprintf(text, sizeof(text), "p:%s %s\n", probes[i].event,
-			 probes[i].symbol);
-		if (append_text(TRACEFS "kprobe_events", text) ||
-		    probe_enable(probes[i].event, "1"))
+		attr.kprobe_func = (uintptr_t)probes[i].symbol;
+		probes[i].fd = syscall(__NR_perf_event_open, &attr, 0, -1, -1,
+				       PERF_FLAG_FD_CLOEXEC);
+		if (probes[i].fd < 0)
 			return false;
 	}
-	counting = true;
 	return true;
 }
 
 /* How often it has happened, or ANY */
 long probe_hits(enum probe probe)
 {
-	char line[256], name[128];
-	long hits = ANY, n;
-	FILE *f;
+	uint64_t hits;
 
-	if (!counting)
+	if (read(probes[probe].fd, &hits, sizeof(hits)) != sizeof(hits))
 		return ANY;
-	f = fopen(TRACEFS "kprobe_profile", "r");
-	if (!f)
-		return ANY;
-	while (fgets(line, sizeof(line), f))
-		if (sscanf(line, "%127s %ld", name, &n) == 2 &&
-		    !strcmp(name, probes[probe].event))
-			hits = n;
-	fclose(f);
 	return hits;
 }
 

@@ -45,7 +45,6 @@ trap unload_modules EXIT
 trap 'exit 1' INT TERM HUP
 
 mountpoint -q /sys/kernel/debug || mount -t debugfs none /sys/kernel/debug
-mountpoint -q /sys/kernel/tracing || mount -t tracefs none /sys/kernel/tracing
 
 need dma-sim channels=1 || give_up "no dma-sim (KO_DIR=directory?)"
 need dcbm || give_up "no dcbm (KO_DIR=directory?)"

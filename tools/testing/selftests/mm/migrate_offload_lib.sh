@@ -20,7 +20,7 @@ MODULE=/sys/module/dcbm
 PARAMS=$MODULE/parameters
 MAX_BATCHED=/sys/module/migrate/parameters/max_batched_pages
 SETTABLE="nr_dma_chan reason_mask min_bytes timeout_ms"
-SPLATS='BUG|WARNING|Oops|KASAN|lockdep|DMA-API|general protection'
+SPLATS='BUG:|WARNING:|Oops|KASAN:|DMA-API:.*error|general protection'
 
 declare -A saved		# parameter values as found
 loaded_here=			# set if dcbm was not there before

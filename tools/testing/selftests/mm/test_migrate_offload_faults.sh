@@ -20,6 +20,8 @@ SLACK_MS=${SLACK_MS:-3000}
 SIM=/sys/kernel/debug/dma-sim
 SIM_DRIVER=/sys/bus/platform/drivers/dma-sim
 NUMA_BALANCING=/proc/sys/kernel/numa_balancing
+FAIL_SLAB=/sys/kernel/debug/failslab
+FAIL_PAGE=/sys/kernel/debug/fail_page_alloc
 FAULTS="fail_read fail_write short_copy refuse_prep refuse_submit lose_callback"
 
 sim_loaded_here=
@@ -497,6 +499,76 @@ test_lose_callback()
 	return "$ret"
 }
 
+# fail_allocations SLAB PAGE WAIT: so many percent of those of processes with
+# make-it-fail. WAIT is Y to spare slab allocations that may wait.
+fail_allocations()
+{
+	local dir
+
+	for dir in "$FAIL_SLAB" "$FAIL_PAGE"; do
+		write_to "$dir/task-filter" Y &&
+		write_to "$dir/verbose" 0 &&
+		write_to "$dir/interval" 1 &&
+		write_to "$dir/times" -1 || return 1
+	done
+	write_to "$FAIL_SLAB/ignore-gfp-wait" "$3" &&
+	write_to "$FAIL_PAGE/ignore-gfp-wait" N &&
+	write_to "$FAIL_PAGE/ignore-gfp-highmem" N &&
+	write_to "$FAIL_PAGE/min-order" 0 &&
+	write_to "$FAIL_SLAB/probability" "$1" &&
+	write_to "$FAIL_PAGE/probability" "$2"
+}
+
+# How often offloading could, and could not, be turned on
+claim_without_memory()
+{
+	local i on=0
+
+	exec 2>/dev/null
+	echo 1 > "/proc/$BASHPID/make-it-fail" || return 1
+	for ((i = 0; i < 100; i++)); do
+		echo Y > "$PARAMS/offloading" && on=$((on + 1))
+		until echo N > "$PARAMS/offloading"; do :; done
+	done
+	until echo 0 > "/proc/$BASHPID/make-it-fail"; do :; done
+	echo "$on $((i - on))"
+}
+
+# Neither what is needed to begin, nor what a migration needs
+test_allocations()
+{
+	local ret=0 on off
+
+	if [ ! -d "$FAIL_SLAB" ] || [ ! -d "$FAIL_PAGE" ]; then
+		why="no failslab or fail_page_alloc in this kernel"
+		return "$KSFT_SKIP"
+	fi
+	fail_allocations 10 10 N || return 1
+	read -r on off < <(claim_without_memory)
+	msg "offloading was turned on $on times and failed $off times"
+	[ "${on:-0}" -gt 0 ] && [ "${off:-0}" -gt 0 ] || ret=1
+	# Nothing is left over of those
+	set_param offloading N && [ -z "$(claimed)" ] && offload_on 4 &&
+	counted -t 1 -b 4M -s 4K && copied_once && [ "$cpu" -eq 0 ] || ret=1
+
+	# Descriptors of engines, and destinations
+	count_begin && fail_allocations 5 2 Y &&
+	stress_start -k -b 4M -s 4K || return 1
+	echo 1 > "/proc/$stress_pid/make-it-fail" || ret=1
+	counter_rises $(($(param folios_migrated) + 2000)) || ret=1
+	echo 0 > "/proc/$stress_pid/make-it-fail" || ret=1
+	stress_stop || ret=1
+	fail_allocations 0 0 Y
+	# Those that stayed are there already when they are to be moved back
+	count_end "$stress_log" && [ "$failures" -gt 0 ] &&
+	[ "$cpu" -ge "$failures" ] && all_idle || ret=1
+	if grep -q ' 0 not moved' "$stress_log"; then
+		msg "each folio has found a destination"
+		ret=1
+	fi
+	return "$ret"
+}
+
 TESTS=(
 	"test_counts|every folio is copied once without faults"
 	"test_fail_read|fail_read: only the folios of these descriptors fall back"
@@ -511,6 +583,7 @@ TESTS=(
 	"test_stall_all|stall: one deadline for all channels"
 	"test_late_write_live|late writes do not reach folios that are moved on"
 	"test_late_write_reused|late writes do not reach memory of others"
+	"test_allocations|the CPU copies, or nobody, when memory cannot be had"
 	"test_unbind|unbind: the CPU goes on when engines are taken away"
 	"test_lose_callback|lose_callback: one bounded wait, others go on"
 	"test_dmesg|no splat in the kernel log"
@@ -519,6 +592,7 @@ TESTS=(
 cleanup_faults()
 {
 	[ ! -d "$SIM" ] || reset_knobs
+	[ ! -d "$FAIL_SLAB" ] || fail_allocations 0 0 Y
 	[ -z "$(type -t cleanup)" ] || cleanup
 	hog_cleanup
 	probe_cleanup

@@ -20,7 +20,11 @@ report() {
 		echo "ok      $title ($seconds s)"
 	else
 		echo "FAILED  $title ($seconds s); the whole log is ${log#"$top"/}:"
-		grep -vE '^ok |^# *$' "$log" | tail -n 15 | sed 's/^/          /'
+		{
+			# What did not pass, and what it said before; or the end
+			grep -E -B 10 '^not ok |^FAILED' "$log" | tail -n 60 |
+				grep . || tail -n 15 "$log"
+		} | grep -vE '^ok |^# *$' | sed 's/^/          /'
 	fi
 }
 

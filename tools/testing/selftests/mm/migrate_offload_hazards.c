@@ -207,6 +207,8 @@ static bool disk_attach(struct disk *d, const char *path, size_t size)
 		return false;
 	}
 	close(config.fd);
+	/* udev looks at each new disk, and would read ahead what we need unread */
+	run("udevadm settle --timeout=30 > /dev/null 2>&1");
 	/* What is moved shall be what was touched, in single pages */
 	posix_fadvise(d->fd, 0, 0, POSIX_FADV_RANDOM);
 	d->map = mmap(NULL, size, PROT_READ, MAP_SHARED, d->fd, 0);
@@ -300,6 +302,35 @@ static bool check_ext4(const char *path)
 }
 
 /*
+ * Start a rename that waits for the disk to give the block of the directory at
+ * @new. Whoever reads the disk too may have had that block cached again, or keep
+ * it from being dropped; then the rename ends at once, and is taken back.
+ */
+static bool rename_until_held(struct held_file *f, struct disk *d,
+			      struct io *io, off_t new)
+{
+	unsigned int attempt;
+
+	for (attempt = 0; attempt < 20; attempt++) {
+		if (ioctl(d->fd, BLKFLSBUF))
+			ksft_perror("BLKFLSBUF");
+		held_file_hold(f, new, BLOCK);
+		io->done = false;
+		if (!io_start(io))
+			return false;
+		if (wait_for(held_file_is_held(f) || io->done) &&
+		    held_file_is_held(f))
+			return true;
+		held_file_release(f);
+		if (!io_join(io, 0) || rename(io->to, io->from))
+			return false;
+		sync();
+	}
+	ksft_print_msg("rename does not read the directory\n");
+	return false;
+}
+
+/*
  * A rename that has found the entry to delete, and waits for the disk to give
  * the directory that the new entry goes to, has a buffer head of the old
  * directory but no reference to its folio. It goes on while the folio is held
@@ -330,18 +361,8 @@ static bool rename_in_window(struct held_file *f, struct disk *d)
 	ok = stat(rename.from, &st) == 0 && stat(rename.to, &st) < 0;
 	sync();
 	FORCE_READ(d->map[old]);
-	ok = ok && batch_home(&b);
-	if (ioctl(d->fd, BLKFLSBUF))
-		ksft_perror("BLKFLSBUF");
-
-	held_file_hold(f, new, BLOCK);
-	ok = ok && io_start(&rename);
-	if (ok && !held_file_wait(f)) {
-		ksft_print_msg("rename does not read the directory\n");
-		held_file_release(f);
-		io_join(&rename, 0);
-		ok = false;
-	} else if (ok) {
+	ok = ok && batch_home(&b) && rename_until_held(f, d, &rename, new);
+	if (ok) {
 		ok = batch_hold(&b, NR_ORDINARY);
 		held_file_release(f);
 		ok &= io_join(&rename, 0);
@@ -932,9 +953,27 @@ static long nr_pinned(void)
 	return acquired - released;
 }
 
+/*
+ * The same once it stays so for a while: what a test before has pinned goes
+ * when it likes, as buffers of a ring do
+ */
+static long nr_pinned_settled(void)
+{
+	long now = nr_pinned(), before;
+	unsigned int quiet = 0;
+
+	do {
+		before = now;
+		usleep(20000);
+		now = nr_pinned();
+		quiet = now == before ? quiet + 1 : 0;
+	} while (quiet < 5);
+	return now;
+}
+
 static bool pins_are_gone(long before)
 {
-	if (wait_for(nr_pinned() == before))
+	if (wait_for(nr_pinned() <= before))
 		return true;
 	ksft_print_msg("memory stays pinned\n");
 	return false;
@@ -955,7 +994,7 @@ static bool read_in_window(struct held_file *f, struct disk *d,
 		.aio_nbytes = special->len,
 	}, *iocbs[] = { &iocb };
 	struct timespec timeout = { .tv_sec = WAIT_MS / 1000 };
-	long pinned = nr_pinned();
+	long pinned = nr_pinned_settled();
 	aio_context_t ctx = 0;
 	struct io_event event;
 	struct batch b;
@@ -1089,7 +1128,7 @@ static int uring(bool shared)
 		.unmoved = shared ? 0 : ANY,
 	};
 	struct region special = { }, data = { };
-	long pinned = nr_pinned();
+	long pinned = nr_pinned_settled();
 	int fd, file;
 	struct ring r;
 	struct batch b;

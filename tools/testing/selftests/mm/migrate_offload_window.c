@@ -564,17 +564,21 @@ void held_file_hold(struct held_file *f, off_t from, size_t len)
 	pthread_mutex_unlock(&f->lock);
 }
 
-/* Wait for somebody to wait */
-bool held_file_wait(struct held_file *f)
+/* Does somebody wait? */
+bool held_file_is_held(struct held_file *f)
 {
 	bool held;
 
-	return wait_for(({
-		pthread_mutex_lock(&f->lock);
-		held = f->held;
-		pthread_mutex_unlock(&f->lock);
-		held;
-	}));
+	pthread_mutex_lock(&f->lock);
+	held = f->held;
+	pthread_mutex_unlock(&f->lock);
+	return held;
+}
+
+/* Wait for somebody to wait */
+bool held_file_wait(struct held_file *f)
+{
+	return wait_for(held_file_is_held(f));
 }
 
 /* Let whoever waits go on with what @data holds now. False if nobody did. */

@@ -120,6 +120,7 @@ struct held_file {
 bool held_file_mount(struct held_file *f, const char *path);
 void held_file_umount(struct held_file *f);
 void held_file_hold(struct held_file *f, off_t from, size_t len);
+bool held_file_is_held(struct held_file *f);
 bool held_file_wait(struct held_file *f);
 bool held_file_release(struct held_file *f);
 

@@ -33,6 +33,7 @@
 #include <linux/nodemask.h>
 #include <linux/numa.h>
 #include <linux/platform_device.h>
+#include <linux/scatterlist.h>
 #include <linux/sched.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
@@ -91,13 +92,20 @@ struct dma_sim_config {
 	unsigned int channels;
 	unsigned int bandwidth;
 	bool public;
+	bool sg;
+};
+
+/* Contiguous on both sides */
+struct dma_sim_piece {
+	dma_addr_t dst;
+	dma_addr_t src;
+	size_t len;
 };
 
 struct dma_sim_desc {
 	struct virt_dma_desc vd;
-	dma_addr_t dst;
-	dma_addr_t src;
-	size_t len;
+	size_t len;		/* of all pieces */
+	bool sg;
 
 	/* From when the channel takes it up */
 	size_t todo;		/* how much of it will be copied */
@@ -107,6 +115,9 @@ struct dma_sim_desc {
 	bool stall;
 	bool lose;
 	bool terminated;
+
+	unsigned int nr;
+	struct dma_sim_piece pieces[] __counted_by(nr);
 };
 
 struct dma_sim_setting {
@@ -229,8 +240,11 @@ static void dma_sim_complete(struct dma_sim_chan *c, struct virt_dma_desc *vd)
 	list_del(&vd->node);
 	if (vd->tx_result.result != DMA_TRANS_NOERROR)
 		c->failed[c->nr_failed++ % DMA_SIM_NR_FAILED] = vd->tx.cookie;
-	/* Many an engine does not know how far it got when it cannot read */
-	if (vd->tx_result.result != DMA_TRANS_READ_FAILED)
+	/*
+	 * Many an engine does not know how far it got when it cannot read, and
+	 * only for lists there is a rule what to say then.
+	 */
+	if (d->sg || vd->tx_result.result != DMA_TRANS_READ_FAILED)
 		vd->tx_result.residue = d->len - d->done;
 	c->descriptors++;
 	c->bytes += d->done;
@@ -289,15 +303,20 @@ static bool dma_sim_interrupted(struct dma_sim_desc *d)
 	return READ_ONCE(d->terminated) || kthread_should_stop();
 }
 
-/* As an engine does, copy what is at an address, whatever the CPU thinks of it */
+/*
+ * As an engine does, copy what is at an address, whatever the CPU thinks of it,
+ * and in the order of the pieces
+ */
 static void dma_sim_copy(struct dma_sim_chan *c, struct dma_sim_desc *d)
 {
 	struct device *dev = c->vc.chan.device->dev;
+	const struct dma_sim_piece *p = d->pieces;
+	size_t off = 0;
 
 	while (d->done < d->todo && !dma_sim_interrupted(d)) {
-		phys_addr_t src = dma_to_phys(dev, d->src + d->done);
-		phys_addr_t dst = dma_to_phys(dev, d->dst + d->done);
-		size_t len = min3(d->todo - d->done,
+		phys_addr_t src = dma_to_phys(dev, p->src + off);
+		phys_addr_t dst = dma_to_phys(dev, p->dst + off);
+		size_t len = min3(min(d->todo - d->done, p->len - off),
 				  PAGE_SIZE - offset_in_page(src),
 				  PAGE_SIZE - offset_in_page(dst));
 
@@ -311,6 +330,11 @@ static void dma_sim_copy(struct dma_sim_chan *c, struct dma_sim_desc *d)
 		}
 		memcpy(phys_to_virt(dst), phys_to_virt(src), len);
 		WRITE_ONCE(d->done, d->done + len);
+		off += len;
+		if (off == p->len) {
+			p++;
+			off = 0;
+		}
 		cond_resched();
 	}
 }
@@ -413,17 +437,11 @@ static dma_cookie_t dma_sim_submit(struct dma_async_tx_descriptor *tx)
 	return c->gone ? -ENODEV : -EIO;
 }
 
-static struct dma_async_tx_descriptor *
-dma_sim_prep_memcpy(struct dma_chan *chan, dma_addr_t dst, dma_addr_t src,
-		    size_t len, unsigned long flags)
+/* Room for as many pieces, unless it is refused */
+static struct dma_sim_desc *dma_sim_desc_alloc(struct dma_sim_chan *c,
+					       unsigned int nr)
 {
-	struct dma_sim_chan *c = to_dma_sim_chan(chan);
-	struct dma_async_tx_descriptor *tx;
 	struct dma_sim_desc *d;
-
-	/* A residue has 32 bits */
-	if (!len || len > U32_MAX)
-		return NULL;
 
 	scoped_guard(spinlock_irqsave, &c->vc.lock) {
 		if (c->gone || (dma_sim_due(c, DMA_SIM_REFUSE_PREP) &&
@@ -431,16 +449,70 @@ dma_sim_prep_memcpy(struct dma_chan *chan, dma_addr_t dst, dma_addr_t src,
 			return NULL;
 	}
 
-	d = kzalloc_obj(*d, GFP_NOWAIT);
-	if (!d)
-		return NULL;
-	d->dst = dst;
-	d->src = src;
-	d->len = len;
+	d = kzalloc_flex(*d, pieces, nr, GFP_NOWAIT);
+	if (d)
+		d->nr = nr;
+	return d;
+}
+
+static struct dma_async_tx_descriptor *
+dma_sim_tx_prep(struct dma_sim_chan *c, struct dma_sim_desc *d,
+		unsigned long flags)
+{
+	struct dma_async_tx_descriptor *tx;
 
 	tx = vchan_tx_prep(&c->vc, &d->vd, flags);
 	tx->tx_submit = dma_sim_submit;
 	return tx;
+}
+
+static struct dma_async_tx_descriptor *
+dma_sim_prep_memcpy(struct dma_chan *chan, dma_addr_t dst, dma_addr_t src,
+		    size_t len, unsigned long flags)
+{
+	struct dma_sim_chan *c = to_dma_sim_chan(chan);
+	struct dma_sim_desc *d;
+
+	/* A residue has 32 bits */
+	if (!len || len > U32_MAX)
+		return NULL;
+
+	d = dma_sim_desc_alloc(c, 1);
+	if (!d)
+		return NULL;
+	d->len = len;
+	d->pieces[0].dst = dst;
+	d->pieces[0].src = src;
+	d->pieces[0].len = len;
+	return dma_sim_tx_prep(c, d, flags);
+}
+
+static struct dma_async_tx_descriptor *
+dma_sim_prep_memcpy_sg(struct dma_chan *chan, struct scatterlist *dst_sg,
+		       unsigned int dst_nents, struct scatterlist *src_sg,
+		       unsigned int src_nents, unsigned long flags)
+{
+	struct dma_sim_chan *c = to_dma_sim_chan(chan);
+	struct dma_memcpy_sg_iter it;
+	struct dma_sim_desc *d;
+	unsigned int nr, i;
+	u32 len;
+
+	dma_memcpy_sg_begin(&it, dst_sg, dst_nents, src_sg, src_nents,
+			    dma_get_max_seg_size(chan->device->dev));
+	nr = dma_memcpy_sg_count(&it, &len);
+	if (!nr)
+		return NULL;
+
+	d = dma_sim_desc_alloc(c, nr);
+	if (!d)
+		return NULL;
+	d->len = len;
+	d->sg = true;
+	for (i = 0; i < nr; i++)
+		d->pieces[i].len = dma_memcpy_sg_next(&it, &d->pieces[i].dst,
+						      &d->pieces[i].src);
+	return dma_sim_tx_prep(c, d, flags);
 }
 
 static void dma_sim_issue_pending(struct dma_chan *chan)
@@ -718,6 +790,10 @@ static int dma_sim_probe(struct platform_device *pdev)
 	dma->device_alloc_chan_resources = dma_sim_alloc_chan_resources;
 	dma->device_free_chan_resources = dma_sim_free_chan_resources;
 	dma->device_prep_dma_memcpy = dma_sim_prep_memcpy;
+	if (config->sg) {
+		dma_cap_set(DMA_MEMCPY_SG, dma->cap_mask);
+		dma->device_prep_dma_memcpy_sg = dma_sim_prep_memcpy_sg;
+	}
 	dma->device_issue_pending = dma_sim_issue_pending;
 	dma->device_tx_status = dma_sim_tx_status;
 	dma->device_terminate_all = dma_sim_terminate_all;
@@ -778,6 +854,11 @@ module_param_named(public, dma_sim_public, bool, 0444);
 MODULE_PARM_DESC(public,
 		 "Let dmaengine share the channels between clients (default: N)");
 
+static bool dma_sim_sg;
+module_param_named(sg, dma_sim_sg, bool, 0444);
+MODULE_PARM_DESC(sg,
+		 "Copy scatterlists as well, with one descriptor (default: N)");
+
 static unsigned int dma_sim_bandwidth;
 module_param_named(bandwidth, dma_sim_bandwidth, uint, 0444);
 MODULE_PARM_DESC(bandwidth,
@@ -823,6 +904,7 @@ static int dma_sim_create_all(void)
 		.channels = dma_sim_channels,
 		.bandwidth = dma_sim_bandwidth,
 		.public = dma_sim_public,
+		.sg = dma_sim_sg,
 	};
 	struct platform_device *pdev;
 	unsigned int i;

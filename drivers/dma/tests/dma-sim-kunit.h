@@ -672,11 +672,427 @@ static void dma_sim_test_knobs(struct kunit *test)
 			dma_sim_set(&t->c->set[DMA_SIM_BANDWIDTH], "1048577"));
 }
 
+/* ---- scatterlists ------------------------------------------------------- */
+
+#define SIM_SG_MAX	8	/* entries of a list; not all are used */
+#define SIM_SG_LEN	15000
+
+struct sim_seg {
+	unsigned int off;	/* in the memory of its side */
+	unsigned int len;
+};
+
+/* Neither in order, nor at the same places in both, nor aligned; one is empty */
+static const struct sim_seg sim_src_segs[] = {
+	{ 40000, 1000 }, { 7, 5000 }, { 20001, 1 }, { 100, 0 }, { 30000, 6000 },
+	{ 9000, 2999 },
+};
+
+static const struct sim_seg sim_dst_segs[] = {
+	{ 12345, 6000 }, { 0, 3500 }, { 50001, 5500 },
+};
+
+/* What is contiguous in both, and its place among all bytes */
+static const struct {
+	unsigned int dst;
+	unsigned int src;
+	unsigned int len;
+} sim_pieces[] = {
+	{ 12345, 40000, 1000 }, { 13345, 7, 5000 }, { 0, 20001, 1 },
+	{ 1, 30000, 3499 }, { 50001, 33499, 2501 }, { 52502, 9000, 2999 },
+};
+
+struct sim_lists {
+	struct scatterlist dst[SIM_SG_MAX];
+	struct scatterlist src[SIM_SG_MAX];
+	unsigned int dst_nents;
+	unsigned int src_nents;
+};
+
+/* Entries that are not used lead nowhere */
+static void sim_list(struct scatterlist *sgl, const struct sim_seg *segs,
+		     unsigned int nr, dma_addr_t base)
+{
+	unsigned int i;
+
+	sg_init_table(sgl, SIM_SG_MAX);
+	for (i = 0; i < SIM_SG_MAX; i++) {
+		sg_dma_address(&sgl[i]) = i < nr ? base + segs[i].off :
+						   1ULL << 50;
+		sg_dma_len(&sgl[i]) = i < nr ? segs[i].len : 4096;
+	}
+}
+
+static struct sim_lists *sim_lists(struct kunit *test)
+{
+	struct sim_test *t = test->priv;
+	struct sim_lists *l;
+
+	l = kunit_kzalloc(test, sizeof(*l), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, l);
+	l->dst_nents = ARRAY_SIZE(sim_dst_segs);
+	l->src_nents = ARRAY_SIZE(sim_src_segs);
+	sim_list(l->dst, sim_dst_segs, l->dst_nents, t->dst_dma);
+	sim_list(l->src, sim_src_segs, l->src_nents, t->src_dma);
+	return l;
+}
+
+static struct dma_async_tx_descriptor *sim_prep_lists(struct sim_test *t,
+						      struct sim_lists *l)
+{
+	return dmaengine_prep_dma_memcpy_sg(t->chan, l->dst, l->dst_nents,
+					    l->src, l->src_nents,
+					    DMA_PREP_INTERRUPT | DMA_CTRL_ACK);
+}
+
+static void sim_sg_fill(struct sim_test *t)
+{
+	size_t k;
+
+	t->salt += 101;
+	for (k = 0; k < SIM_NR * SIM_SLOT; k++)
+		t->src[k] = sim_byte(t, 0, k);
+	memset(t->dst, SIM_UNTOUCHED, SIM_NR * SIM_SLOT);
+}
+
+/* Submit a copy of @l as descriptor @i; the lists are gone before it begins */
+static void sim_sg_submit(struct kunit *test, int i, struct sim_lists *l)
+{
+	struct sim_test *t = test->priv;
+	struct sim_tx *tx = &t->tx[i];
+
+	sim_sg_fill(t);
+	atomic_set(&t->nr_called, 0);
+	memset(tx, 0, sizeof(*tx));
+	tx->t = t;
+	tx->order = -1;
+	tx->tx = sim_prep_lists(t, l);
+	KUNIT_ASSERT_NOT_NULL(test, tx->tx);
+	memset(l, 0xff, sizeof(*l));
+	tx->tx->callback_result = sim_callback;
+	tx->tx->callback_param = tx;
+	KUNIT_ASSERT_TRUE(test, sim_submit(t, i));
+	dma_async_issue_pending(t->chan);
+}
+
+static void sim_sg_run(struct kunit *test, struct sim_lists *l)
+{
+	sim_sg_submit(test, 0, l);
+	sim_wait(test, 1);
+}
+
+/* The first so many bytes of the lists are copied, and nothing else */
+static void sim_sg_expect_copied(struct kunit *test, size_t copied)
+{
+	const size_t size = SIM_NR * SIM_SLOT;
+	struct sim_test *t = test->priv;
+	unsigned int i;
+	size_t len;
+	u8 *dst;
+
+	dst = kunit_kmalloc(test, size, GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, dst);
+	memset(dst, SIM_UNTOUCHED, size);
+	for (i = 0; i < ARRAY_SIZE(sim_pieces); i++) {
+		len = min_t(size_t, copied, sim_pieces[i].len);
+		memcpy(dst + sim_pieces[i].dst, t->src + sim_pieces[i].src, len);
+		copied -= len;
+	}
+	KUNIT_EXPECT_TRUE(test, !memcmp(dst, t->dst, size));
+	kunit_kfree(test, dst);
+}
+
+static void sim_sg_expect(struct kunit *test, enum dmaengine_tx_result result,
+			  size_t copied)
+{
+	struct sim_test *t = test->priv;
+
+	KUNIT_EXPECT_EQ(test, t->tx[0].calls, 1);
+	KUNIT_EXPECT_EQ(test, t->tx[0].result, result);
+	KUNIT_EXPECT_EQ(test, t->tx[0].residue, SIM_SG_LEN - copied);
+	KUNIT_EXPECT_EQ(test, sim_status(t, 0, NULL),
+			result == DMA_TRANS_NOERROR ? DMA_COMPLETE : DMA_ERROR);
+	sim_sg_expect_copied(test, copied);
+}
+
+/* What all providers use */
+static void dma_sim_test_sg_pieces(struct kunit *test)
+{
+	struct sim_test *t = test->priv;
+	struct dma_memcpy_sg_iter it;
+	dma_addr_t dst, src;
+	struct sim_lists *l;
+	unsigned int i;
+	u32 len = 0;
+
+	l = sim_lists(test);
+	dma_memcpy_sg_begin(&it, l->dst, l->dst_nents, l->src, l->src_nents,
+			    UINT_MAX);
+	KUNIT_EXPECT_EQ(test, dma_memcpy_sg_count(&it, &len),
+			ARRAY_SIZE(sim_pieces));
+	KUNIT_EXPECT_EQ(test, len, SIM_SG_LEN);
+	for (i = 0; i < ARRAY_SIZE(sim_pieces); i++) {
+		KUNIT_EXPECT_EQ(test, dma_memcpy_sg_next(&it, &dst, &src),
+				sim_pieces[i].len);
+		KUNIT_EXPECT_EQ(test, dst - t->dst_dma, sim_pieces[i].dst);
+		KUNIT_EXPECT_EQ(test, src - t->src_dma, sim_pieces[i].src);
+	}
+	KUNIT_EXPECT_EQ(test, dma_memcpy_sg_next(&it, &dst, &src), 0);
+}
+
+/* What is longer than the hardware can is cut: 6 pieces into 17 */
+static void dma_sim_test_sg_max_len(struct kunit *test)
+{
+	unsigned int i = 0, off = 0, nr = 0, n, more;
+	struct sim_test *t = test->priv;
+	struct dma_memcpy_sg_iter it;
+	dma_addr_t dst, src;
+	struct sim_lists *l;
+	u32 len = 0;
+
+	l = sim_lists(test);
+	dma_memcpy_sg_begin(&it, l->dst, l->dst_nents, l->src, l->src_nents,
+			    1000);
+	more = dma_memcpy_sg_count(&it, &len);
+	KUNIT_EXPECT_EQ(test, more, 1 + 5 + 1 + 4 + 3 + 3);
+	KUNIT_EXPECT_EQ(test, len, SIM_SG_LEN);
+	while ((n = dma_memcpy_sg_next(&it, &dst, &src))) {
+		KUNIT_EXPECT_LE(test, n, 1000);
+		KUNIT_ASSERT_LT(test, i, ARRAY_SIZE(sim_pieces));
+		KUNIT_EXPECT_EQ(test, dst - t->dst_dma, sim_pieces[i].dst + off);
+		KUNIT_EXPECT_EQ(test, src - t->src_dma, sim_pieces[i].src + off);
+		off += n;
+		if (off == sim_pieces[i].len) {
+			off = 0;
+			i++;
+		}
+		nr++;
+	}
+	KUNIT_EXPECT_EQ(test, nr, more);
+	KUNIT_EXPECT_EQ(test, i, ARRAY_SIZE(sim_pieces));
+}
+
+static void sim_sg_expect_refused(struct kunit *test, struct sim_lists *l,
+				  const char *why)
+{
+	struct sim_test *t = test->priv;
+
+	KUNIT_EXPECT_NULL_MSG(test, sim_prep_lists(t, l), "%s", why);
+}
+
+static void dma_sim_test_sg_lengths(struct kunit *test)
+{
+	struct sim_test *t = test->priv;
+	struct sim_lists *l;
+	int i;
+
+	l = sim_lists(test);
+	KUNIT_EXPECT_NOT_NULL(test, sim_prep_lists(t, l));
+
+	l->dst_nents--;
+	sim_sg_expect_refused(test, l, "a segment too few to go to");
+	l->dst_nents++;
+	l->src_nents--;
+	sim_sg_expect_refused(test, l, "a segment too few to come from");
+	l->src_nents++;
+	sg_dma_len(&l->dst[2])++;
+	sim_sg_expect_refused(test, l, "a byte too many to go to");
+	sg_dma_len(&l->src[5]) += 2;
+	sim_sg_expect_refused(test, l, "a byte too many to come from");
+	sg_dma_len(&l->dst[2])++;
+	KUNIT_EXPECT_NOT_NULL(test, sim_prep_lists(t, l));
+
+	l->dst_nents = 0;
+	sim_sg_expect_refused(test, l, "nothing to go to");
+	l->src_nents = 0;
+	sim_sg_expect_refused(test, l, "nothing at all");
+	l->dst_nents = 1;
+	l->src_nents = 1;
+	sg_dma_len(&l->dst[0]) = 0;
+	sg_dma_len(&l->src[0]) = 0;
+	sim_sg_expect_refused(test, l, "no bytes");
+
+	/* A residue has 32 bits */
+	sg_dma_len(&l->dst[0]) = U32_MAX;
+	sg_dma_len(&l->src[0]) = U32_MAX;
+	KUNIT_EXPECT_NOT_NULL(test, sim_prep_lists(t, l));
+	for (i = 0; i < 2; i++) {
+		sg_dma_len(&l->dst[i]) = BIT(31);
+		sg_dma_len(&l->src[i]) = BIT(31);
+	}
+	l->dst_nents = 2;
+	l->src_nents = 2;
+	sim_sg_expect_refused(test, l, "4 GiB");
+}
+
+static void dma_sim_test_sg_capability(struct kunit *test)
+{
+	const struct dma_sim_config config = { .channels = 1 };
+	struct dma_async_tx_descriptor *tx = NULL;
+	struct sim_test *t = test->priv;
+	struct platform_device *pdev;
+	struct sim_lists *l;
+	struct dma_sim *sim;
+	struct dma_device dma = {};
+
+	l = sim_lists(test);
+	KUNIT_EXPECT_TRUE(test, dma_has_cap(DMA_MEMCPY_SG,
+					    t->chan->device->cap_mask));
+
+	pdev = dma_sim_create(PLATFORM_DEVID_AUTO, NUMA_NO_NODE, &config);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, pdev);
+	sim = platform_get_drvdata(pdev);
+	KUNIT_EXPECT_FALSE(test, dma_has_cap(DMA_MEMCPY_SG, sim->dma.cap_mask));
+	tx = dmaengine_prep_dma_memcpy_sg(&sim->chans[0].vc.chan,
+					  l->dst, l->dst_nents,
+					  l->src, l->src_nents, 0);
+	KUNIT_EXPECT_NULL(test, tx);
+
+	/* Who says so has to have it */
+	INIT_LIST_HEAD(&dma.channels);
+	dma.dev = &pdev->dev;
+	dma.device_tx_status = dma_sim_tx_status;
+	dma.device_issue_pending = dma_sim_issue_pending;
+	dma_cap_set(DMA_MEMCPY_SG, dma.cap_mask);
+	KUNIT_EXPECT_EQ(test, dma_async_device_register(&dma), -EIO);
+	platform_device_unregister(pdev);
+}
+
+static void dma_sim_test_sg_copy(struct kunit *test)
+{
+	struct sim_test *t = test->priv;
+	u64 bytes = t->c->bytes, descriptors = t->c->descriptors;
+
+	sim_sg_run(test, sim_lists(test));
+	sim_sg_expect(test, DMA_TRANS_NOERROR, SIM_SG_LEN);
+	KUNIT_EXPECT_EQ(test, t->c->bytes - bytes, SIM_SG_LEN);
+	KUNIT_EXPECT_EQ(test, t->c->descriptors - descriptors, 1);
+}
+
+/* Every second fails, however many segments it has */
+static void sim_sg_test_fault(struct kunit *test, enum dma_sim_knob knob,
+			      enum dmaengine_tx_result result, size_t copied)
+{
+	struct sim_test *t = test->priv;
+	int i;
+
+	sim_set(test, knob, 2);
+	for (i = 0; i < 2; i++) {
+		sim_sg_run(test, sim_lists(test));
+		sim_sg_expect(test, DMA_TRANS_NOERROR, SIM_SG_LEN);
+		sim_sg_run(test, sim_lists(test));
+		sim_sg_expect(test, result, copied);
+	}
+	KUNIT_EXPECT_EQ(test, t->c->faults, 2);
+}
+
+static void dma_sim_test_sg_fail_read(struct kunit *test)
+{
+	sim_sg_test_fault(test, DMA_SIM_FAIL_READ, DMA_TRANS_READ_FAILED, 0);
+}
+
+static void dma_sim_test_sg_fail_write(struct kunit *test)
+{
+	sim_sg_test_fault(test, DMA_SIM_FAIL_WRITE, DMA_TRANS_WRITE_FAILED,
+			  SIM_SG_LEN / 2);
+}
+
+static void dma_sim_test_sg_short_copy(struct kunit *test)
+{
+	sim_sg_test_fault(test, DMA_SIM_SHORT_COPY, DMA_TRANS_NOERROR,
+			  SIM_SG_LEN / 2);
+}
+
+static void dma_sim_test_sg_bad_source(struct kunit *test)
+{
+	struct sim_lists *l = sim_lists(test);
+
+	sg_dma_address(&l->src[4]) = 1ULL << 50;
+	sim_sg_run(test, l);
+	sim_sg_expect(test, DMA_TRANS_READ_FAILED, 6001);
+}
+
+static void dma_sim_test_sg_bad_destination(struct kunit *test)
+{
+	struct sim_lists *l = sim_lists(test);
+
+	sg_dma_address(&l->dst[2]) = 1ULL << 50;
+	sim_sg_run(test, l);
+	sim_sg_expect(test, DMA_TRANS_WRITE_FAILED, 9500);
+}
+
+static void dma_sim_test_sg_refuse(struct kunit *test)
+{
+	struct sim_test *t = test->priv;
+	struct sim_lists *l;
+
+	l = sim_lists(test);
+	sim_set(test, DMA_SIM_REFUSE_PREP, 2);
+	KUNIT_EXPECT_NOT_NULL(test, sim_prep_lists(t, l));
+	sim_sg_expect_refused(test, l, "the knob says so");
+	sim_set(test, DMA_SIM_REFUSE_PREP, 0);
+
+	sim_set(test, DMA_SIM_REFUSE_SUBMIT, 1);
+	t->tx[0].tx = sim_prep_lists(t, l);
+	KUNIT_ASSERT_NOT_NULL(test, t->tx[0].tx);
+	KUNIT_EXPECT_FALSE(test, sim_submit(t, 0));
+	KUNIT_EXPECT_EQ(test, t->c->faults, 2);
+}
+
+static void dma_sim_test_sg_stall(struct kunit *test)
+{
+	struct sim_test *t = test->priv;
+	u32 residue;
+
+	sim_set(test, DMA_SIM_STALL, 1);
+	sim_sg_submit(test, 0, sim_lists(test));
+	sim_wait_stalled(test);
+	KUNIT_EXPECT_EQ(test, sim_status(t, 0, &residue), DMA_IN_PROGRESS);
+	KUNIT_EXPECT_EQ(test, residue, SIM_SG_LEN);
+	sim_sg_expect_copied(test, 0);
+	sim_set(test, DMA_SIM_STALL, 0);
+	sim_wait(test, 1);
+	sim_sg_expect(test, DMA_TRANS_NOERROR, SIM_SG_LEN);
+
+	sim_set(test, DMA_SIM_STALL, 1);
+	sim_sg_submit(test, 0, sim_lists(test));
+	sim_wait_stalled(test);
+	KUNIT_EXPECT_EQ(test, 0, dmaengine_terminate_sync(t->chan));
+	sim_set(test, DMA_SIM_STALL, 0);
+	KUNIT_EXPECT_EQ(test, t->tx[0].calls, 0);
+	sim_sg_expect_copied(test, 0);
+}
+
+static void dma_sim_test_sg_lose_callback(struct kunit *test)
+{
+	struct sim_test *t = test->priv;
+
+	sim_set(test, DMA_SIM_LOSE_CALLBACK, 1);
+	sim_sg_submit(test, 0, sim_lists(test));
+	while (sim_status(t, 0, NULL) == DMA_IN_PROGRESS)
+		usleep_range(100, 1000);
+	KUNIT_EXPECT_EQ(test, t->tx[0].calls, 0);
+	sim_sg_expect_copied(test, SIM_SG_LEN);
+}
+
+static void dma_sim_test_sg_unbind(struct kunit *test)
+{
+	struct sim_test *t = test->priv;
+
+	sim_set(test, DMA_SIM_STALL, 1);
+	sim_sg_submit(test, 0, sim_lists(test));
+	sim_wait_stalled(test);
+	device_release_driver(&t->pdev->dev);
+	sim_wait(test, 1);
+	sim_sg_expect(test, DMA_TRANS_ABORTED, 0);
+	sim_sg_expect_refused(test, sim_lists(test), "the engine is gone");
+}
+
 /* ---- an engine for each test -------------------------------------------- */
 
 static int dma_sim_test_init(struct kunit *test)
 {
-	const struct dma_sim_config config = { .channels = 2 };
+	const struct dma_sim_config config = { .channels = 2, .sg = true };
 	const size_t size = SIM_NR * SIM_SLOT;
 	struct sim_test *t;
 	dma_cap_mask_t mask;
@@ -751,6 +1167,20 @@ static struct kunit_case dma_sim_test_cases[] = {
 	KUNIT_CASE(dma_sim_test_unbound),
 	KUNIT_CASE(dma_sim_test_public),
 	KUNIT_CASE(dma_sim_test_knobs),
+	KUNIT_CASE(dma_sim_test_sg_pieces),
+	KUNIT_CASE(dma_sim_test_sg_max_len),
+	KUNIT_CASE(dma_sim_test_sg_lengths),
+	KUNIT_CASE(dma_sim_test_sg_capability),
+	KUNIT_CASE(dma_sim_test_sg_copy),
+	KUNIT_CASE(dma_sim_test_sg_fail_read),
+	KUNIT_CASE(dma_sim_test_sg_fail_write),
+	KUNIT_CASE(dma_sim_test_sg_short_copy),
+	KUNIT_CASE(dma_sim_test_sg_bad_source),
+	KUNIT_CASE(dma_sim_test_sg_bad_destination),
+	KUNIT_CASE(dma_sim_test_sg_refuse),
+	KUNIT_CASE(dma_sim_test_sg_stall),
+	KUNIT_CASE(dma_sim_test_sg_lose_callback),
+	KUNIT_CASE(dma_sim_test_sg_unbind),
 	{ }
 };
 

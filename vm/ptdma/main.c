@@ -54,6 +54,8 @@ static const char usage[] =
 	"      --bandwidth N    copy N MB/s (default: as fast as it goes)\n"
 	"      --fail-nth N     make every Nth descriptor fail, uncopied\n"
 	"      --fail-code N    error code of those, 1 to 63 (default: 19)\n"
+	"      --max-length N   make descriptors of more than N bytes fail,\n"
+	"                       uncopied\n"
 	"      --stall-after N  hang after N descriptors, with the next one\n"
 	"                       fetched but not copied; SIGUSR1 ends the hang\n"
 	"  -v, --verbose        log errors to stderr; twice: everything\n"
@@ -87,12 +89,14 @@ static bool parse_number(const char *name, const char *text, uint64_t min,
 static int parse_options(int argc, char **argv, struct ptdma_options *opt,
 			 const char **path)
 {
-	enum { DELAY_US = 256, BANDWIDTH, FAIL_NTH, FAIL_CODE, STALL_AFTER };
+	enum { DELAY_US = 256, BANDWIDTH, FAIL_NTH, FAIL_CODE, MAX_LENGTH,
+	       STALL_AFTER };
 	static const struct option options[] = {
 		{ "delay-us", required_argument, NULL, DELAY_US },
 		{ "bandwidth", required_argument, NULL, BANDWIDTH },
 		{ "fail-nth", required_argument, NULL, FAIL_NTH },
 		{ "fail-code", required_argument, NULL, FAIL_CODE },
+		{ "max-length", required_argument, NULL, MAX_LENGTH },
 		{ "stall-after", required_argument, NULL, STALL_AFTER },
 		{ "verbose", no_argument, NULL, 'v' },
 		{ "help", no_argument, NULL, 'h' },
@@ -126,6 +130,10 @@ static int parse_options(int argc, char **argv, struct ptdma_options *opt,
 			ok = parse_number(name, optarg, 1, PT_Q_ERROR_MASK,
 					  &code);
 			code_given = true;
+			break;
+		case MAX_LENGTH:
+			ok = parse_number(name, optarg, 1, UINT32_MAX,
+					  &opt->max_length);
 			break;
 		case STALL_AFTER:
 			ok = parse_number(name, optarg, 0, UINT32_MAX,

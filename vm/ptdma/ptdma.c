@@ -346,6 +346,9 @@ static void execute(struct ptdma *pt)
 	if (!cmd.error && pt->opt.fail_nth &&
 	    !(pt->started % pt->opt.fail_nth))
 		cmd.error = pt->opt.fail_code;
+	if (!cmd.error && pt->opt.max_length &&
+	    cmd.length > pt->opt.max_length)
+		cmd.error = PT_ERR_BUFFER_LENGTH;
 
 	while (pt->stalled && !pt->abort)
 		pthread_cond_wait(&pt->kick, &pt->lock);

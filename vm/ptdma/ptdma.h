@@ -20,6 +20,8 @@
  * @fail_code: the error code that it then reports
  * @stall_after: how many descriptors the engine starts before it hangs, once,
  *	with the next one fetched; or PTDMA_NEVER
+ * @max_length: bytes that a descriptor may ask for, 0 for no such limit. One that
+ *	asks for more fails and copies nothing
  * @verbose: 1: log errors to stderr, 2: log every descriptor
  */
 struct ptdma_options {
@@ -28,6 +30,7 @@ struct ptdma_options {
 	uint64_t fail_nth;
 	uint32_t fail_code;
 	uint64_t stall_after;
+	uint64_t max_length;
 	int verbose;
 };
 

@@ -528,6 +528,32 @@ static void fail_nth(struct tap *t)
 	EQUAL(t, client_stop(&c), 0);
 }
 
+static void max_length(struct tap *t)
+{
+	const struct ptdma_options opt = {
+		.max_length = 64, .stall_after = PTDMA_NEVER,
+	};
+	struct client c;
+	int len;
+
+	CHECK(t, client_start(&c, &opt));
+	CHECK(t, client_setup(&c, SIZE32));
+	fill(&c, DATA, 65, 1);
+	for (len = 63; len <= 65; len++) {
+		bool bad = len > 64;
+
+		memset(at(&c, HIGH), 0, 65);
+		queue(&c, HIGH, DATA, len);
+		run(&c);
+		EQUAL(t, wait_done(&c), bad ? PT_INT_ERROR :
+					      PT_INT_COMPLETION);
+		EQUAL(t, reg_read(&c, PT_Q_STATUS),
+		      bad ? PT_ERR_BUFFER_LENGTH : 0);
+		EQUAL(t, filled(&c, HIGH, len, 1), bad ? 0 : len);
+	}
+	EQUAL(t, client_stop(&c), 0);
+}
+
 static void stall(struct tap *t)
 {
 	const struct ptdma_options opt = { .stall_after = 2 };
@@ -937,6 +963,7 @@ const struct test device_tests[] = {
 	{ "device: errors in the middle, and of the ring", late_errors },
 	{ "device: the driver's way out of an error", driver_recovery },
 	{ "device: every nth descriptor fails", fail_nth },
+	{ "device: descriptors that are too long fail", max_length },
 	{ "device: a hang, and its end", stall },
 	{ "device: a hang survives a reset", stall_and_reset },
 	{ "device: disconnect in a hang", hang_up_stalled },

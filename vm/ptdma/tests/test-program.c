@@ -146,6 +146,8 @@ static void command_line(struct tap *t)
 		{ "--fail-nth", "2", "--fail-code", "0", "s" },
 		{ "--fail-nth", "2", "--fail-code", "64", "s" },
 		{ "--fail-code", "20", "s" },
+		{ "--max-length", "0", "s" },
+		{ "--max-length", "4294967296", "s" },
 		{ "--stall-after", "-1", "s" },
 		{ "--stall-after", "4294967296", "s" },
 		{ "--bandwidth", "0", "s" },

@@ -32,6 +32,8 @@ help:
 	@echo "                 tests of mm compared with vanilla's results"
 	@echo '  make test-debug  those that boot, on a kernel that looks for mistakes;'
 	@echo '                 takes hours'
+	@echo '  make bench     guest instructions per migrated folio: vanilla, patched, and'
+	@echo '                 dcbm with 1 to 16 channels; -icount, so not time'
 	@echo '  make check     checkpatch, sparse, W=1, kernel-doc, a build of each patch'
 	@echo '  make shell     a shell in the booted machine'
 	@echo
@@ -44,7 +46,8 @@ help:
 	@echo '  make clean     remove what was built; distclean: and what was fetched'
 	@echo
 	@echo 'KERNEL=DIR takes your own v7.3 tree as the base. RUN_ARGS= goes to the'
-	@echo 'benchmark, see "make run RUN_ARGS=-h"; BOOT_ARGS= to vm/boot, see vm/boot -h.'
+	@echo 'benchmark, see "make run RUN_ARGS=-h"; BENCH_ARGS= to vm/bench, see'
+	@echo 'vm/bench -h; BOOT_ARGS= to vm/boot, see vm/boot -h.'
 
 # ---- what has to be there ----
 
@@ -93,7 +96,7 @@ series: edited-tree
 
 # ---- the machine ----
 
-.PHONY: run shell test test-long test-debug check
+.PHONY: run shell test test-long test-debug bench check
 
 run: build
 	$(SAY) 'booting a machine with two nodes and four emulated PTDMA engines'
@@ -116,6 +119,9 @@ test-debug: build
 	@vm/build-kernel $(TREE) $(KBUILD)-debug $(BUILD)/debug.config
 	@vm/test -k $(KBUILD)-debug
 
+bench: build vanilla
+	@vm/bench $(BENCH_ARGS)
+
 check: series
 	@vm/check
 
@@ -123,7 +129,8 @@ check: series
 clean:
 	rm -rf $(KBUILD) $(KBUILD)-debug $(SELFTESTS) $(BUILD)/ptdma $(BUILD)/series \
 		$(BUILD)/vanilla $(BUILD)/kunit $(BUILD)/rules $(BUILD)/check \
-		$(BUILD)/check-arch $(BUILD)/vm $(BUILD)/test
+		$(BUILD)/check-arch $(BUILD)/vm $(BUILD)/test $(BUILD)/bench \
+		$(BUILD)/odd-dma
 
 # build/linux may hold edits that nobody has written back
 distclean:

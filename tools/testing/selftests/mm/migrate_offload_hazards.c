@@ -52,11 +52,15 @@
 
 #define KPF_SWAPCACHE	BIT_ULL(13)
 #define KPF_KSM		BIT_ULL(21)
+/* Only for the kernel's own tools, as it says in linux/kernel-page-flags.h */
+#define KPF_MLOCKED	BIT_ULL(33)
 
 #define NR_SPECIAL	8
 #define BLOCK		4096
 #define IMAGE_BYTES	(16UL << 20)
 #define HOLD_MS		"60000"
+/* That of move_pages() */
+#define REASON		"syscall_or_cpuset"
 #define HWPOISON	"/sys/kernel/debug/hwpoison/"
 
 /* How long the tests that are not deterministic go on */
@@ -115,6 +119,42 @@ static bool special_moved(struct batch *b, struct region *special,
 	return region_verify(special, gen) && ok;
 }
 
+/* ---- two CPUs: one for who moves, one for who gets in the way ------------ */
+
+struct two_cpus {
+	cpu_set_t all, first, last;
+};
+
+static void run_on(const cpu_set_t *cpus)
+{
+	sched_setaffinity(0, sizeof(*cpus), cpus);
+}
+
+/* From here on, this thread and those that it creates run on the first one */
+static bool two_cpus_take(struct two_cpus *c)
+{
+	int cpu;
+
+	CPU_ZERO(&c->first);
+	CPU_ZERO(&c->last);
+	if (sched_getaffinity(0, sizeof(c->all), &c->all) ||
+	    CPU_COUNT(&c->all) < 2)
+		return false;
+	for (cpu = 0; !CPU_ISSET(cpu, &c->all); cpu++)
+		;
+	CPU_SET(cpu, &c->first);
+	for (cpu = CPU_SETSIZE - 1; !CPU_ISSET(cpu, &c->all); cpu--)
+		;
+	CPU_SET(cpu, &c->last);
+	run_on(&c->first);
+	return true;
+}
+
+static void two_cpus_give(struct two_cpus *c)
+{
+	run_on(&c->all);
+}
+
 /* ---- threads that are in the kernel while a batch is held --------------- */
 
 struct io {
@@ -124,7 +164,7 @@ struct io {
 	off_t off;
 	bool is_write;
 	const char *from, *to;		/* to rename instead */
-	int from_dir;
+	const cpu_set_t *cpus;		/* where it runs, unless anywhere */
 
 	pthread_t thread;
 	atomic_int tid;
@@ -137,6 +177,8 @@ static void *io_thread(void *arg)
 {
 	struct io *io = arg;
 
+	if (io->cpus)
+		sched_setaffinity(0, sizeof(*io->cpus), io->cpus);
 	io->tid = gettid();
 	errno = 0;
 	if (io->from)
@@ -980,16 +1022,17 @@ static bool pins_are_gone(long before)
 }
 
 /*
- * A read with direct I/O has pinned its buffer. The data come, and the pin
+ * Direct I/O has pinned its buffer. The data come, or are fetched, and the pin
  * goes, while the batch is held.
  */
-static bool read_in_window(struct held_file *f, struct disk *d,
-			   struct region *special)
+static bool io_in_window(struct held_file *f, struct disk *d,
+			 struct region *special, bool is_write)
 {
 	struct outcome want = { .offloaded = NR_ORDINARY, .cpu = NR_SPECIAL };
 	struct iocb iocb = {
-		.aio_lio_opcode = IOCB_CMD_PREAD,
-		.aio_fildes = open(d->path, O_RDONLY | O_DIRECT),
+		.aio_lio_opcode = is_write ? IOCB_CMD_PWRITE : IOCB_CMD_PREAD,
+		.aio_fildes = open(d->path, (is_write ? O_WRONLY : O_RDONLY) |
+				   O_DIRECT),
 		.aio_buf = (uintptr_t)special->mem,
 		.aio_nbytes = special->len,
 	}, *iocbs[] = { &iocb };
@@ -1005,7 +1048,10 @@ static bool read_in_window(struct held_file *f, struct disk *d,
 		return false;
 	batch_add_region(&b, 0, special);
 	ok = batch_home(&b);
-	held_file_hold(f, 0, BLOCK);
+	if (is_write)
+		held_file_stop(f);
+	else
+		held_file_hold(f, 0, BLOCK);
 	/* Asynchronous, since others take the lock of the folio at the end */
 	ok = ok && syscall(__NR_io_submit, ctx, 1, iocbs) == 1;
 	if (ok && held_file_wait(f)) {
@@ -1021,7 +1067,8 @@ static bool read_in_window(struct held_file *f, struct disk *d,
 			ok &= batch_release(&b);
 		ok &= batch_check(&b, &want);
 	} else {
-		ksft_print_msg("the disk is not read\n");
+		ksft_print_msg("nothing is asked of the disk\n");
+		held_file_release(f);
 		ok = false;
 	}
 	batch_free(&b);
@@ -1030,7 +1077,7 @@ static bool read_in_window(struct held_file *f, struct disk *d,
 	return ok;
 }
 
-static int test_direct_io(void)
+static int direct_io(bool is_write)
 {
 	struct held_file f = { .size = 1UL << 20, .direct = true };
 	struct region special = { }, data = { };
@@ -1048,11 +1095,14 @@ static int test_direct_io(void)
 	if (!held_file_mount(&f, "disk"))
 		return KSFT_FAIL;
 	if (disk_attach(&d, f.path, f.size)) {
-		ok = read_in_window(&f, &d, &special);
+		ok = io_in_window(&f, &d, &special, is_write);
 		if (memcmp(special.mem, data.mem, special.len)) {
-			ksft_print_msg("WRONG CONTENT: what was read is lost\n");
+			ksft_print_msg("WRONG CONTENT: what was %s is lost\n",
+				       is_write ? "written" : "read");
 			ok = false;
 		}
+		if (is_write)
+			ok &= region_verify(&special, 0);
 		disk_detach(&d, f.size);
 	}
 	held_file_umount(&f);
@@ -1060,6 +1110,16 @@ static int test_direct_io(void)
 	region_free(&data);
 	close(memfd);
 	return result(ok);
+}
+
+static int test_direct_io(void)
+{
+	return direct_io(false);
+}
+
+static int test_direct_write(void)
+{
+	return direct_io(true);
 }
 
 struct ring {
@@ -1096,14 +1156,16 @@ static bool ring_fix(struct ring *r, const struct region *buf)
 			&iov, 1);
 }
 
-/* Read @fd into the fixed buffer; the only request, so it has slot 0 */
-static bool ring_read(struct ring *r, int fd, const struct region *buf)
+/* From @fd to the fixed buffer, or back; the only request, so it has slot 0 */
+static bool ring_io(struct ring *r, int fd, const struct region *buf,
+		    bool is_write)
 {
 	uint32_t *tail = (void *)(r->sq + r->p.sq_off.tail);
 	struct io_uring_cqe *cqe = (void *)(r->cq + r->p.cq_off.cqes);
 
 	r->sqes[0] = (struct io_uring_sqe) {
-		.opcode = IORING_OP_READ_FIXED,
+		.opcode = is_write ? IORING_OP_WRITE_FIXED :
+				     IORING_OP_READ_FIXED,
 		.fd = fd,
 		.addr = (uintptr_t)buf->mem,
 		.len = buf->len,
@@ -1119,8 +1181,11 @@ static bool ring_read(struct ring *r, int fd, const struct region *buf)
 	return false;
 }
 
-/* Data are read into a fixed buffer while the batch is held, which then ends */
-static int uring(bool shared)
+/*
+ * Data are read into a fixed buffer, or written from it, while the batch is held,
+ * which then ends
+ */
+static int uring(bool shared, bool is_write)
 {
 	/* Pinned private memory is tried again one by one, without the engine */
 	struct outcome want = {
@@ -1150,7 +1215,7 @@ static int uring(bool shared)
 		return KSFT_SKIP;
 	}
 	ok = ok && batch_hold(&b, NR_ORDINARY);
-	ok = ok && ring_read(&r, file, &special);
+	ok = ok && ring_io(&r, file, &special, is_write);
 	ok = ok && !syscall(__NR_io_uring_register, r.fd,
 			    IORING_UNREGISTER_BUFFERS, NULL, 0);
 	/* Requests that have ended may be put by the next call only */
@@ -1161,9 +1226,12 @@ static int uring(bool shared)
 		ok &= batch_release(&b);
 	ok = ok && batch_check(&b, &want);
 	if (memcmp(special.mem, data.mem, data.len)) {
-		ksft_print_msg("WRONG CONTENT: what was read is lost\n");
+		ksft_print_msg("WRONG CONTENT: what was %s is lost\n",
+			       is_write ? "written" : "read");
 		ok = false;
 	}
+	if (is_write)
+		ok &= region_verify(&special, 0);
 	batch_free(&b);
 	close(r.fd);
 	region_free(&special);
@@ -1175,12 +1243,17 @@ static int uring(bool shared)
 
 static int test_uring_shared(void)
 {
-	return uring(true);
+	return uring(true, false);
 }
 
 static int test_uring_private(void)
 {
-	return uring(false);
+	return uring(false, false);
+}
+
+static int test_uring_write(void)
+{
+	return uring(true, true);
 }
 
 /* A pipe has references that are no pins. They stay, or go in the window. */
@@ -1341,10 +1414,15 @@ static void unpoison(unsigned long pfn)
 		ksft_print_msg("a page stays poisoned: %s\n", strerror(-err));
 }
 
-/* The neighbours of a page that failed, and of one that was taken out of use */
+/*
+ * The neighbours of a page that failed, and of one that was taken out of use.
+ * The one that failed is asked for with them, and cannot be moved.
+ */
 static int test_poison_before(void)
 {
-	struct outcome want = { .offloaded = NR_SPECIAL - 1 + NR_ORDINARY };
+	struct outcome want = {
+		.offloaded = NR_SPECIAL - 1 + NR_ORDINARY, .unmoved = 1,
+	};
 	struct region special = { }, rest;
 	unsigned long pfn;
 	struct batch b;
@@ -1353,18 +1431,18 @@ static int test_poison_before(void)
 	if (no_hwpoison())
 		return skip("%s", no_hwpoison());
 	if (!map_special(&special, NR_SPECIAL, -1) ||
-	    !batch_init(&b, NR_SPECIAL - 1))
+	    !batch_init(&b, NR_SPECIAL))
 		return KSFT_FAIL;
 	rest = special;
 	rest.mem += psize();
 	rest.len -= psize();
 	rest.nr--;
-	batch_add_region(&b, 0, &rest);
+	batch_add_region(&b, 0, &special);
+	ok = batch_home(&b);
 	pfn = pfn_of(special.mem);
-	ok = inject(special.mem, MADV_HWPOISON) &&
+	ok = ok && inject(special.mem, MADV_HWPOISON) &&
 	     !madvise(rest.mem, psize(), MADV_SOFT_OFFLINE) &&
-	     batch_home(&b) && batch_run(&b) &&
-	     special_moved(&b, &rest, &want, 0);
+	     batch_run(&b) && special_moved(&b, &rest, &want, 0);
 	if (!reads_fail(special.mem)) {
 		ksft_print_msg("a poisoned page can be read\n");
 		ok = false;
@@ -1394,11 +1472,15 @@ static void *poisoner_thread(void *arg)
 	return NULL;
 }
 
-/* A page fails while the batch is held: it must fail alone */
+/*
+ * A page fails while the batch is held: it must fail alone. What becomes of it is
+ * for those who handle the failure; most often they find no page that they know
+ * how to handle, and it is moved. Then the CPU has copied it, not the engine, and
+ * no other.
+ */
 static int test_poison_window(void)
 {
 	const unsigned int bad = 3;
-	/* What becomes of that page is for those who handle the failure */
 	struct outcome want = {
 		.offloaded = NR_SPECIAL + NR_ORDINARY,
 		.cpu = ANY, .unmoved = ANY,
@@ -1407,6 +1489,7 @@ static int test_poison_window(void)
 	struct poisoner p = { };
 	struct batch b;
 	unsigned int i;
+	long copies;
 	bool ok;
 
 	if (no_hwpoison())
@@ -1429,6 +1512,11 @@ static int test_poison_window(void)
 		}
 		pthread_join(p.thread, NULL);
 		ok &= batch_check(&b, &want);
+		copies = probe_hits(CPU_COPIES) - b.copies_before;
+		ksft_print_msg("it is on node %d, copied %ld times by the CPU\n",
+			       b.where[bad], copies);
+		if (b.where[bad] == node_b && probe_hits(CPU_COPIES) != ANY)
+			ok &= copies == 1;
 	}
 	page = special;
 	page.len = psize();
@@ -1499,18 +1587,22 @@ static int test_poison_large(void)
 /*
  * A reader of the first folio has a reference to it, and waits for the second
  * to be moved, since that is where the data go. So the first pass fails for the
- * first folio, and the next succeeds, if the reader is quick. Nobody must copy
- * the folio once more then.
+ * first folio, and the next succeeds, if the reader is quick: it has a CPU of
+ * its own, and the time that it takes to move the others of the batch. Nobody
+ * must copy the folio once more then.
  */
 #define BATCH_PASSES	3
+/* No more than the 512 pages of a batch altogether */
+#define NR_OTHERS	384
 
-static bool retry_once(struct held_file *f, bool *again)
+static bool retry_once(struct held_file *f, const cpu_set_t *cpus, bool *again)
 {
 	struct outcome want = {
-		.offloaded = 2 + NR_ORDINARY, .cpu = ANY, .unmoved = ANY,
+		.offloaded = 2 + NR_OTHERS + NR_ORDINARY,
+		.cpu = ANY, .unmoved = ANY,
 	};
-	struct io read = { .len = psize() };
-	struct region target = { };
+	struct io read = { .len = psize(), .cpus = cpus };
+	struct region target = { }, others = { };
 	long copies, moves;
 	struct batch b;
 	char *cached;
@@ -1519,12 +1611,14 @@ static bool retry_once(struct held_file *f, bool *again)
 	read.fd = open(f->path, O_RDONLY);
 	cached = mmap(NULL, psize(), PROT_READ, MAP_SHARED, read.fd, 0);
 	if (cached == MAP_FAILED || !map_special(&target, 1, -1) ||
-	    !batch_init(&b, 2))
+	    !map_special(&others, NR_OTHERS, -1) ||
+	    !batch_init(&b, 2 + NR_OTHERS))
 		return false;
 	FORCE_READ(*cached);
 	read.buf = target.mem;
 	b.addrs[0] = cached;
 	b.addrs[1] = target.mem;
+	batch_add_region(&b, 2, &others);
 	ok = batch_home(&b) && batch_hold(&b, want.offloaded);
 	if (ok) {
 		ok = io_start(&read) && io_blocks(&read);
@@ -1538,10 +1632,12 @@ static bool retry_once(struct held_file *f, bool *again)
 		*again = moves < 2 || moves > BATCH_PASSES;
 		ok &= *again || !copies;
 		ok &= !memcmp(cached, f->data, psize()) &&
-		      !memcmp(target.mem, f->data, psize());
+		      !memcmp(target.mem, f->data, psize()) &&
+		      region_verify(&others, 0);
 	}
 	batch_free(&b);
 	munmap(cached, psize());
+	region_free(&others);
 	region_free(&target);
 	close(read.fd);
 	return ok;
@@ -1552,6 +1648,7 @@ static int test_retry(void)
 	struct held_file f = { .size = psize() };
 	struct region data = { };
 	bool ok = true, again = true;
+	struct two_cpus cpus;
 	int i;
 
 	if (access("/dev/fuse", F_OK))
@@ -1563,8 +1660,13 @@ static int test_retry(void)
 	f.data = data.mem;
 	if (!held_file_mount(&f, "held"))
 		return KSFT_FAIL;
+	if (!two_cpus_take(&cpus)) {
+		held_file_umount(&f);
+		return skip("no two CPUs");
+	}
 	for (i = 0; i < 50 && ok && again; i++)
-		ok = retry_once(&f, &again);
+		ok = retry_once(&f, &cpus.last, &again);
+	two_cpus_give(&cpus);
 	held_file_umount(&f);
 	region_free(&data);
 	return result(ok && !again);
@@ -1702,14 +1804,12 @@ static int test_undo_readers(void)
 	return result(ok);
 }
 
-static unsigned long hugetlb_pool(int node, long add)
+/* How many there were, before @add is added */
+static unsigned long hugetlb_knob(const char *path, long add)
 {
-	char path[128], text[32];
 	unsigned long nr;
+	char text[32];
 
-	snprintf(path, sizeof(path),
-		 NODE_SYSFS "node%d/hugepages/hugepages-%lukB/nr_hugepages",
-		 node, default_huge_page_size() >> 10);
 	if (read_text(path, text, sizeof(text)))
 		return 0;
 	nr = strtoul(text, NULL, 0);
@@ -1718,6 +1818,26 @@ static unsigned long hugetlb_pool(int node, long add)
 		write_text(path, text);
 	}
 	return nr;
+}
+
+static unsigned long hugetlb_node_knob(int node, const char *name, long add)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path),
+		 NODE_SYSFS "node%d/hugepages/hugepages-%lukB/%s", node,
+		 default_huge_page_size() >> 10, name);
+	return hugetlb_knob(path, add);
+}
+
+static unsigned long hugetlb_pool(int node, long add)
+{
+	return hugetlb_node_knob(node, "nr_hugepages", add);
+}
+
+static unsigned long hugetlb_free(int node)
+{
+	return hugetlb_node_knob(node, "free_hugepages", 0);
 }
 
 /*
@@ -1799,20 +1919,11 @@ struct writer {
 	uint64_t *words[NR_SPECIAL];
 	atomic_ullong nr;
 	unsigned int wrong;
-	int cpu;
+	const cpu_set_t *cpus;
 	pthread_t thread;
 	atomic_int tid;
 	atomic_bool stop;
 };
-
-static void run_on(int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	sched_setaffinity(0, sizeof(set), &set);
-}
 
 /* Count in each page, and see that no number is ever forgotten */
 static void *writer_thread(void *arg)
@@ -1820,7 +1931,7 @@ static void *writer_thread(void *arg)
 	struct writer *w = arg;
 	unsigned int i;
 
-	run_on(w->cpu);
+	run_on(w->cpus);
 	w->tid = gettid();
 	for (w->nr = 0; !w->stop; w->nr++)
 		for (i = 0; i < NR_SPECIAL; i++) {
@@ -1862,14 +1973,14 @@ static bool move_under_writer(struct batch *b, struct writer *w)
 static int test_writer(void)
 {
 	struct region special = { };
-	struct writer w = { };
+	struct two_cpus cpus;
+	struct writer w = { .cpus = &cpus.last };
 	struct batch b;
-	cpu_set_t cpus;
 	unsigned int i;
 	bool ok;
 
-	sched_getaffinity(0, sizeof(cpus), &cpus);
-	if (CPU_COUNT(&cpus) < 2)
+	/* The TLB of this CPU is another one than that of the writer */
+	if (!two_cpus_take(&cpus))
 		return skip("no two CPUs");
 	if (!map_special(&special, NR_SPECIAL, -1) ||
 	    !batch_init(&b, NR_SPECIAL))
@@ -1879,12 +1990,6 @@ static int test_writer(void)
 		w.words[i] = (uint64_t *)(special.mem + i * psize());
 		*w.words[i] = 0;
 	}
-	/* The TLB of this CPU is another one than that of the writer */
-	for (i = 0; !CPU_ISSET(i, &cpus); i++)
-		;
-	run_on(i);
-	for (w.cpu = CPU_SETSIZE - 1; !CPU_ISSET(w.cpu, &cpus); w.cpu--)
-		;
 	ok = !pthread_create(&w.thread, NULL, writer_thread, &w);
 	if (ok) {
 		for (i = 0; ok && i < WRITER_ROUNDS; i++)
@@ -1895,7 +2000,7 @@ static int test_writer(void)
 			ksft_print_msg("WRONG CONTENT: what was written is lost\n");
 		ok &= !w.wrong;
 	}
-	sched_setaffinity(0, sizeof(cpus), &cpus);
+	two_cpus_give(&cpus);
 	batch_free(&b);
 	region_free(&special);
 	return result(ok);
@@ -1918,17 +2023,36 @@ static int move_special(struct region *special, uint64_t gen)
 	return result(ok);
 }
 
+static unsigned int nr_mlocked(const struct region *r)
+{
+	unsigned int nr = 0;
+	size_t i;
+
+	for (i = 0; i < r->nr; i++)
+		nr += !!(flags_of(r->mem + i * psize()) & KPF_MLOCKED);
+	return nr;
+}
+
 static int test_mlocked(void)
 {
 	struct region special = { };
+	unsigned int before, after;
 	int ret;
 
 	if (!map_special(&special, NR_SPECIAL, -1))
 		return KSFT_FAIL;
-	if (mlock(special.mem, special.len))
+	if (mlock(special.mem, special.len)) {
 		ret = skip("mlock: %s", strerror(errno));
-	else
+	} else {
+		before = nr_mlocked(&special);
 		ret = move_special(&special, 0);
+		after = nr_mlocked(&special);
+		if (before != NR_SPECIAL || after != before) {
+			ksft_print_msg("%u pages are locked, %u after the move\n",
+				       before, after);
+			ret = KSFT_FAIL;
+		}
+	}
 	region_free(&special);
 	return ret;
 }
@@ -1976,15 +2100,20 @@ static int test_ksm(void)
 			memset(r[i].mem + j * psize(), 'a' + j, psize());
 		madvise(r[i].mem, r[i].len, MADV_MERGEABLE);
 	}
-	if (ksm_start())
-		return skip("KSM does not start");
-	for (j = 0; j < NR_SPECIAL; j++)
-		merged += !!(flags_of(r[0].mem + j * psize()) & KPF_KSM);
+	/* It leaves out what it cannot get hold of, until its next round */
+	for (i = 0; i < MAX_ATTEMPTS && merged < NR_SPECIAL; i++) {
+		if (ksm_start())
+			return skip("KSM does not start");
+		merged = 0;
+		for (j = 0; j < NR_SPECIAL; j++)
+			merged += !!(flags_of(r[0].mem + j * psize()) &
+				     KPF_KSM);
+	}
 	write_text("/sys/kernel/mm/ksm/run", "0");
 
 	if (merged != NR_SPECIAL)
-		ksft_print_msg("%u pages are merged\n", merged);
-	ok = merged && batch_init(&b, NR_SPECIAL);
+		ksft_print_msg("only %u pages are merged\n", merged);
+	ok = merged == NR_SPECIAL && batch_init(&b, NR_SPECIAL);
 	if (ok) {
 		batch_add_region(&b, 0, &r[0]);
 		ok = batch_home(&b) && batch_run(&b) && batch_check(&b, &want);
@@ -2128,7 +2257,7 @@ static int test_soft_dirty(void)
 /* A huge page that is mapped in part only is split before it is moved */
 static int test_partially_mapped(void)
 {
-	struct outcome want = { .offloaded = ANY, .cpu = ANY, .unmoved = 0 };
+	struct outcome want = { .offloaded = ANY };
 	const size_t size = read_pmd_pagesize();
 	struct region special = { }, head, tail;
 	struct batch b;
@@ -2158,18 +2287,23 @@ static int test_partially_mapped(void)
 	return result(ok);
 }
 
+/*
+ * The node where it goes has no free hugetlb page. So a temporary one is
+ * allocated, and that is a flag of hugetlb in the word that has our mark.
+ */
 static int test_hugetlb(void)
 {
-	struct outcome want = { .offloaded = NR_ORDINARY, .cpu = ANY };
+	struct outcome want = { .offloaded = NR_ORDINARY, .cpu = 1 };
 	struct region special = { .size = default_huge_page_size(), .nr = 1 };
-	int nodes[2] = { node_a, node_b }, i, ret = KSFT_FAIL;
-	unsigned long had[2];
+	unsigned long had_a, had_b;
+	int ret = KSFT_FAIL;
 	struct batch b;
 
 	if (!special.size || special.size > 64UL << 20)
 		return skip("no hugetlb pages of a decent size");
-	for (i = 0; i < 2; i++)
-		had[i] = hugetlb_pool(nodes[i], 2);
+	had_a = hugetlb_pool(node_a, 1);
+	had_b = hugetlb_pool(node_b, 0);
+	hugetlb_pool(node_b, -had_b);
 	special.len = special.size;
 	special.map_len = special.size;
 	special.map = mmap(NULL, special.len, PROT_READ | PROT_WRITE,
@@ -2182,16 +2316,18 @@ static int test_hugetlb(void)
 	special.mem = special.map;
 	bind_to_node(special.mem, special.len, node_a);
 	region_fill(&special, 0);
-	if (batch_init(&b, 1)) {
+	if (hugetlb_free(node_b)) {
+		ret = skip("node %d has free hugetlb pages", node_b);
+	} else if (batch_init(&b, 1)) {
 		batch_add_region(&b, 0, &special);
 		ret = result(batch_home(&b) && batch_run(&b) &&
 			     special_moved(&b, &special, &want, 0));
 		batch_free(&b);
 	}
-	region_free(&special);
 restore:
-	for (i = 0; i < 2; i++)
-		hugetlb_pool(nodes[i], had[i] - hugetlb_pool(nodes[i], 0));
+	region_free(&special);
+	hugetlb_pool(node_a, had_a - hugetlb_pool(node_a, 0));
+	hugetlb_pool(node_b, had_b - hugetlb_pool(node_b, 0));
 	return ret;
 }
 
@@ -2240,10 +2376,26 @@ static bool zram_verify(int fd, unsigned long from, unsigned long step)
 	return !wrong;
 }
 
+/* True if an engine was made use of */
+static bool compact(void)
+{
+	struct counters before, now;
+	unsigned int i;
+
+	read_counters(&before);
+	dcbm_write("reason_mask", "compaction");
+	for (i = 0; i < 3; i++)
+		write_text("/proc/sys/vm/compact_memory", "1");
+	dcbm_write("reason_mask", REASON);
+	read_counters(&now);
+	ksft_print_msg("%lu folios were offloaded in compaction\n",
+		       now.migrated - before.migrated);
+	return now.migrated != before.migrated;
+}
+
 /* Every other page of what there is goes, so that compaction has work to do */
 static bool compact_around(int zram, int file)
 {
-	struct counters before, now;
 	unsigned long i;
 
 	for (i = 0; i < ZRAM_BYTES / BLOCK; i += 2) {
@@ -2256,13 +2408,7 @@ static bool compact_around(int zram, int file)
 			return false;
 		}
 	}
-	read_counters(&before);
-	for (i = 0; i < 3; i++)
-		write_text("/proc/sys/vm/compact_memory", "1");
-	read_counters(&now);
-	ksft_print_msg("%lu folios were offloaded in compaction\n",
-		       now.migrated - before.migrated);
-	return now.migrated != before.migrated;
+	return compact();
 }
 
 static bool file_odd_verify(const struct region *r)
@@ -2310,6 +2456,116 @@ static int test_compaction(void)
 	return result(ok);
 }
 
+#define FILE_BLOCKS	2048
+
+static bool ext4_file_write(int fd, unsigned long from, unsigned long step,
+			    uint64_t gen)
+{
+	uint64_t buf[BLOCK / 8];
+	unsigned long i;
+
+	for (i = from; i < FILE_BLOCKS; i += step) {
+		zram_block(buf, i, gen);
+		if (pwrite(fd, buf, BLOCK, i * BLOCK) != BLOCK)
+			return false;
+	}
+	return true;
+}
+
+static bool ext4_file_verify(int fd, unsigned long from, unsigned long step,
+			     uint64_t gen)
+{
+	uint64_t buf[BLOCK / 8], got[BLOCK / 8];
+	unsigned long i, wrong = 0;
+
+	for (i = from; i < FILE_BLOCKS; i += step) {
+		zram_block(buf, i, gen);
+		if (pread(fd, got, BLOCK, i * BLOCK) != BLOCK ||
+		    memcmp(buf, got, BLOCK))
+			wrong++;
+	}
+	if (wrong)
+		ksft_print_msg("WRONG CONTENT: %lu blocks of the file\n", wrong);
+	return !wrong;
+}
+
+/*
+ * Nobody has the file mapped. Every other block of it goes, so that compaction has
+ * work to do, and half of what stays is dirty. Its folios have buffers, and are
+ * for the CPU to copy.
+ */
+static bool compact_ext4_file(int fd)
+{
+	long copies, moves;
+	unsigned long i;
+	bool ok;
+
+	/* In blocks, or it would be one folio */
+	posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
+	if (!ext4_file_write(fd, 0, 1, 0) || fsync(fd))
+		return false;
+	for (i = 0; i < FILE_BLOCKS; i += 2) {
+		if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			      i * BLOCK, BLOCK)) {
+			ksft_perror("cannot make holes");
+			return false;
+		}
+	}
+	if (!ext4_file_write(fd, 1, 4, 1))
+		return false;
+
+	copies = probe_hits(CPU_COPIES);
+	moves = probe_hits(BUFFER_MOVES);
+	ok = compact();
+	if (moves != ANY) {
+		copies = probe_hits(CPU_COPIES) - copies;
+		moves = probe_hits(BUFFER_MOVES) - moves;
+		ksft_print_msg("%ld folios with buffers to be moved, %ld copied by the CPU\n",
+			       moves, copies);
+		/* Some are in use, and not moved */
+		ok = ok && moves && copies >= moves / 2;
+	}
+	return ok;
+}
+
+static int test_compaction_ext4(void)
+{
+	const char *image = "image";
+	bool ok = false;
+	struct disk d;
+	int fd;
+
+	if (access("/proc/sys/vm/compact_memory", W_OK))
+		return skip("no compaction");
+	if (no_ext4())
+		return skip("%s", no_ext4());
+	if (!make_ext4(image, true))
+		return skip("mke2fs failed");
+	if (!disk_attach(&d, image, IMAGE_BYTES))
+		return KSFT_FAIL;
+	if (!mount_ext4(&d))
+		goto detach;
+	fd = open("mnt/file", O_CREAT | O_RDWR, 0600);
+	if (fd >= 0) {
+		ok = compact_ext4_file(fd);
+		ok &= ext4_file_verify(fd, 1, 4, 1);
+		ok &= ext4_file_verify(fd, 3, 4, 0);
+		/* And on disk */
+		ok &= !fsync(fd);
+		posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+		write_text("/proc/sys/vm/drop_caches", "3");
+		ok &= ext4_file_verify(fd, 1, 4, 1);
+		ok &= ext4_file_verify(fd, 3, 4, 0);
+		close(fd);
+	}
+	ok = !umount("mnt") && ok;
+detach:
+	disk_detach(&d, IMAGE_BYTES);
+	ok = check_ext4(image) && ok;
+	unlink(image);
+	return result(ok);
+}
+
 /* ---- all of it --------------------------------------------------------- */
 
 static const struct {
@@ -2331,10 +2587,14 @@ static const struct {
 	{ "tmpfs_write", test_tmpfs_write, "file of tmpfs, written meanwhile" },
 	{ "secretmem", test_secretmem, "secret memory stays where it is" },
 	{ "direct_io", test_direct_io, "direct I/O ends between copy and move" },
+	{ "direct_write", test_direct_write,
+	  "direct I/O fetches what it writes between copy and move" },
 	{ "uring_shared", test_uring_shared,
 	  "io_uring reads into a fixed buffer, shared memory" },
 	{ "uring_private", test_uring_private,
 	  "io_uring reads into a fixed buffer, private memory" },
+	{ "uring_write", test_uring_write,
+	  "io_uring writes from a fixed buffer, shared memory" },
 	{ "vmsplice_shared", test_vmsplice_shared,
 	  "shared memory in a pipe" },
 	{ "vmsplice_private", test_vmsplice_private,
@@ -2362,7 +2622,9 @@ static const struct {
 	  "a huge page that is mapped in part" },
 	{ "hugetlb", test_hugetlb, "a hugetlb page in the batch" },
 	{ "compaction", test_compaction,
-	  "compaction of zram and of a file that is not mapped" },
+	  "compaction of zram and of a file of tmpfs that is not mapped" },
+	{ "compaction_ext4", test_compaction_ext4,
+	  "compaction of a file of ext4 that is not mapped" },
 };
 
 /* Parameters of dcbm that dcbm_save() does not save */
@@ -2371,12 +2633,14 @@ static struct {
 	const char *val;
 	char saved[256];
 } settings[] = {
-	{ DCBM_PARAMS "reason_mask", "all" },
+	/* What else migrates, as kcompactd, is not counted, nor held */
+	{ DCBM_PARAMS "reason_mask", REASON },
 	{ DCBM_PARAMS "min_bytes", "0" },
 	/* The engine is held for as long as we like */
 	{ DCBM_PARAMS "timeout_ms", HOLD_MS },
 	/* Nobody else shall move what we look at */
 	{ "/proc/sys/kernel/numa_balancing", "0" },
+	{ "/proc/sys/vm/compaction_proactiveness", "0" },
 	/* What is freed can be had, instead of waiting on a CPU's own list */
 	{ "/proc/sys/vm/percpu_pagelist_high_fraction", "100000" },
 };
@@ -2408,7 +2672,9 @@ static bool kernel_complained(void)
 {
 	static const char * const splats[] = {
 		"WARNING:", "BUG:", "Oops", "KASAN", "DMA-API", "lockdep",
-		"general protection",
+		"general protection", "rcu: INFO:",
+		"pagealloc: ",
+		"turning off the locking correctness validator",
 	};
 	char line[8192];
 	bool bad = false;

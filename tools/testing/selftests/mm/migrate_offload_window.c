@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -79,6 +80,7 @@ static struct {
 } probes[] = {
 	[CPU_COPIES] = { "folio_mc_copy", -1 },
 	[FILE_MOVES] = { "filemap_migrate_folio", -1 },
+	[BUFFER_MOVES] = { "buffer_migrate_folio", -1 },
 };
 
 /* Counts what this thread and those that it creates from now on do */
@@ -491,6 +493,26 @@ static void fuse_request(struct held_file *f, const struct fuse_in_header *h)
 	}
 }
 
+/*
+ * Nothing is fetched while we are told to stop, not even the next request: what is
+ * to be written stays in the pages of whoever writes
+ */
+static void held_file_obey_stop(struct held_file *f)
+{
+	struct pollfd fd = { .fd = f->fuse, .events = POLLIN };
+	bool stop;
+
+	poll(&fd, 1, -1);
+	do {
+		pthread_mutex_lock(&f->lock);
+		stop = f->stop;
+		f->held |= stop;
+		pthread_mutex_unlock(&f->lock);
+		if (stop)
+			usleep(1000);
+	} while (stop);
+}
+
 static void *held_file_thread(void *arg)
 {
 	const size_t len = MAX_WRITE + psize();
@@ -499,6 +521,7 @@ static void *held_file_thread(void *arg)
 	ssize_t n;
 
 	while (buf) {
+		held_file_obey_stop(f);
 		n = read(f->fuse, buf, len);
 		if (n >= (ssize_t)sizeof(struct fuse_in_header))
 			fuse_request(f, (void *)buf);
@@ -564,6 +587,14 @@ void held_file_hold(struct held_file *f, off_t from, size_t len)
 	pthread_mutex_unlock(&f->lock);
 }
 
+/* From now on, whoever wants anything waits */
+void held_file_stop(struct held_file *f)
+{
+	pthread_mutex_lock(&f->lock);
+	f->stop = true;
+	pthread_mutex_unlock(&f->lock);
+}
+
 /* Does somebody wait? */
 bool held_file_is_held(struct held_file *f)
 {
@@ -584,15 +615,18 @@ bool held_file_wait(struct held_file *f)
 /* Let whoever waits go on with what @data holds now. False if nobody did. */
 bool held_file_release(struct held_file *f)
 {
-	bool held;
+	bool held, stop;
 
 	pthread_mutex_lock(&f->lock);
 	held = f->held;
+	stop = f->stop;
 	f->held = false;
+	f->stop = false;
 	f->hold = 0;
 	f->hold_end = 0;
 	pthread_mutex_unlock(&f->lock);
-	if (held)
+	/* If it was stopped, nothing has been read yet */
+	if (held && !stop)
 		fuse_reply_read(f, f->held_header.unique, &f->held_read);
 	return held;
 }

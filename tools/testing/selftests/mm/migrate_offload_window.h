@@ -46,6 +46,7 @@ unsigned long engine_get(const char *knob);
 enum probe {
 	CPU_COPIES,		/* folios that the CPU copied */
 	FILE_MOVES,		/* attempts to move one of a file, but of tmpfs */
+	BUFFER_MOVES,		/* the same of one that has buffers */
 };
 
 bool probes_start(void);
@@ -100,7 +101,7 @@ bool thread_blocks(pid_t tid);
 
 /*
  * A FUSE filesystem of a single file. @data is its content, which writes
- * change. A read of anything from @hold to @hold_end waits.
+ * change. A read of anything from @hold to @hold_end waits, or everything does.
  */
 struct held_file {
 	char path[64];
@@ -112,6 +113,7 @@ struct held_file {
 	pthread_t thread;
 	pthread_mutex_t lock;
 	off_t hold, hold_end;
+	bool stop;
 	bool held;
 	struct fuse_in_header held_header;
 	struct fuse_read_in held_read;
@@ -119,6 +121,7 @@ struct held_file {
 
 bool held_file_mount(struct held_file *f, const char *path);
 void held_file_umount(struct held_file *f);
+void held_file_stop(struct held_file *f);
 void held_file_hold(struct held_file *f, off_t from, size_t len);
 bool held_file_is_held(struct held_file *f);
 bool held_file_wait(struct held_file *f);

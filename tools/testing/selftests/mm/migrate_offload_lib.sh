@@ -20,7 +20,9 @@ MODULE=/sys/module/dcbm
 PARAMS=$MODULE/parameters
 MAX_BATCHED=/sys/module/migrate/parameters/max_batched_pages
 SETTABLE="nr_dma_chan reason_mask min_bytes timeout_ms"
-SPLATS='BUG:|WARNING:|Oops|KASAN:|DMA-API:.*error|general protection'
+SPLATS='BUG:|WARNING:|Oops|KASAN:|DMA-API:.*error|general protection|rcu: INFO:'
+SPLATS+='|pagealloc: |DMA-API: debugging out of memory'
+SPLATS+='|turning off the locking correctness validator'
 
 declare -A saved		# parameter values as found
 loaded_here=			# set if dcbm was not there before

@@ -566,10 +566,17 @@ static void *changer_thread(void *arg)
 	return NULL;
 }
 
-/* Move what is cached of the disk to and fro, with ordinary memory */
+/*
+ * Move what is cached of the disk to and fro, with ordinary memory. mincore() does
+ * not see what has only been read by way of buffer heads, so add where ext4 has its
+ * bitmaps, inodes and directories.
+ */
+#define METADATA_BLOCKS	320
+
 static bool move_disk(struct disk *d, struct changer *c, unsigned long *moved)
 {
 	const size_t nr = IMAGE_BYTES / BLOCK;
+	const off_t dirs[] = { dir_block("mnt"), dir_block("mnt/sub") };
 	unsigned char *cached = malloc(nr);
 	uint64_t until = now_ns() + STRESS_NS;
 	struct region ordinary;
@@ -584,8 +591,13 @@ static bool move_disk(struct disk *d, struct changer *c, unsigned long *moved)
 	region_fill(&ordinary, 1);
 	for (node = node_b; ok && now_ns() < until && !c->failed;
 	     node = node_a + node_b - node) {
-		if (mincore(d->map, IMAGE_BYTES, cached))
+		if (mincore(d->map, IMAGE_BYTES, cached)) {
+			ok = false;
 			break;
+		}
+		memset(cached, 1, METADATA_BLOCKS);
+		for (i = 0; i < ARRAY_SIZE(dirs); i++)
+			cached[dirs[i] / BLOCK] = 1;
 		move_alloc(&m, nr + NR_ORDINARY);
 		move_set_region(&m, &ordinary);
 		m.nr = NR_ORDINARY;

@@ -286,18 +286,28 @@ test_unload()
 
 test_load_parameters()
 {
-	local bad ret=0
+	local bad name values=() ret=0
 
 	can_reload || return "$KSFT_SKIP"
 	set_param offloading N || return 1
 	rmmod dcbm || return 1
-	for bad in reason_mask=bogus reason_mask= reason_mask nr_dma_chan=0 \
-		   nr_dma_chan=33 min_bytes=lots min_bytes=1073741825 \
-		   timeout_ms=-1 timeout_ms=0 offloading=maybe offloading= \
-		   offloading channels=none; do
+	for name in reason_mask nr_dma_chan min_bytes timeout_ms offloading; do
+		values+=("$name=99999999999999999999" "$name=-1"
+			 "$name="$'\1' "$name="$'\377\376\1')
+		# Of this, the kernel looks at the first character only
+		[ "$name" = offloading ] || values+=("$name=1"$'\377')
+	done
+	for bad in "${values[@]}" reason_mask=bogus reason_mask= reason_mask \
+		   nr_dma_chan=0 nr_dma_chan=33 min_bytes=lots \
+		   min_bytes=1073741825 timeout_ms=0 offloading=maybe \
+		   offloading= offloading channels=none; do
 		if load_dcbm "$bad"; then
 			msg "loaded with $bad"
 			rmmod dcbm
+			ret=1
+		fi
+		if [ -d "$MODULE" ]; then
+			msg "there is a module after $bad"
 			ret=1
 		fi
 	done

@@ -11,7 +11,8 @@
 # Arguments: the tests to run, as "demotion" (all; see TESTS)
 #
 # Some tests need a machine that was made for them, and are skipped on others:
-#   demotion, promotion   two memory tiers, the slow one without CPUs
+#   demotion, pressure, promotion
+#                         two memory tiers, the slow one without CPUs
 #   contig_range          most of a node in a CMA area, as cma=640M@0-1G for
 #                         a node of 1 GiB
 #
@@ -354,6 +355,28 @@ migrate_demotion()
 	[ "$answer" -gt 0 ] && [ "$(vmstat 'pgdemote_.*')" -gt "$before" ]
 }
 
+prepare_pressure()
+{
+	prepare_demotion
+}
+
+# Nobody asks for reclaim. The group is over its limit all of a sudden, and what
+# is demoted still counts, so all goes that can.
+migrate_pressure()
+{
+	local before
+
+	before=$(vmstat 'pgdemote_.*')
+	write_to "$cgroup/memory.high" \
+		$(($(cat "$cgroup/memory.current") - held * PAGE_SIZE / 2)) ||
+		return 1
+	write_to "$cgroup/memory.high" max
+	ask on "$slow" || return 1
+	msg "$answer of $held pages are on node $slow, pgdemote_* rose by" \
+		"$(($(vmstat 'pgdemote_.*') - before))"
+	[ "$answer" -gt 0 ] && [ "$(vmstat 'pgdemote_.*')" -gt "$before" ]
+}
+
 prepare_promotion()
 {
 	two_tiers || return
@@ -490,6 +513,43 @@ migrate_hotplug()
 		return 1
 	fi
 	in_block && [ "$answer" -eq 0 ]
+}
+
+# What is held begins in a block that goes offline, for there are others that do
+# not, where all of it might be
+prepare_hotplug_all()
+{
+	prepare_hotplug
+}
+
+# Once around: each block of the node goes offline, and is back before the next
+# one goes, so that what is held is driven through all of them. The kernel's own
+# memory keeps some.
+migrate_hotplug_all()
+{
+	local block zone online gone=0 all=0 ret=0
+
+	for block in $(printf '%s\n' "$NODES/node$node_b"/memory[0-9]* | sort -V); do
+		block=$MEMORY/${block##*/}
+		[ "$(cat "$block/state")" = online ] || continue
+		all=$((all + 1))
+		zone=$(cat "$block/valid_zones")
+		online=online_kernel
+		[ "$zone" != Movable ] || online=online_movable
+		write_to "$block/state" offline || continue
+		gone=$((gone + 1))
+		if ! in_block || [ "$answer" -ne 0 ]; then
+			msg "$answer pages of ours are in ${block##*/}, which is offline"
+			ret=1
+		fi
+		ask verify || ret=1
+		if ! write_to "$block/state" $online; then
+			msg "${block##*/} is not online again: $error"
+			ret=1
+		fi
+	done
+	msg "$gone of $all blocks of node $node_b were offline"
+	[ $gone -gt 0 ] && return "$ret"
 }
 
 prepare_longterm_pin()
@@ -637,10 +697,12 @@ USERS=(
 	"mbind|mempolicy_mbind|mbind(MPOL_MF_MOVE)"
 	"balancing|numa_misplaced|NUMA balancing of PMD sized folios"
 	"demotion|demotion|demotion to a slower tier"
+	"pressure|demotion|demotion when memory.high is lowered"
 	"promotion|numa_misplaced|promotion from a slower tier"
 	"compaction|compaction|compaction"
 	"contig_range|contig_range|allocation from a CMA area"
 	"hotplug|memory_hotplug|a memory block that goes offline"
+	"hotplug_all|memory_hotplug|all memory blocks of a node, one after another"
 	"longterm_pin|longterm_pin|a long-term pin of ZONE_MOVABLE"
 	"damon_cold|damon|DAMON's migrate_cold"
 	"damon_hot|damon|DAMON's migrate_hot"

@@ -46,6 +46,9 @@ DEFINE_STATIC_SRCU(migrate_offload_srcu);
 static DEFINE_MUTEX(migrate_offload_mutex);
 static const struct migrator *migrate_offload_migrator;
 
+/* Smaller folios are not worth it, as the migrator has it */
+static size_t migrate_offload_min_bytes __read_mostly;
+
 /* A batch that is not in use, so that one need not be allocated each time */
 static struct migrate_offload_batch *migrate_offload_spare;
 
@@ -96,6 +99,8 @@ static bool mapping_can_offload(struct address_space *mapping)
  */
 static bool folio_can_offload(struct folio *src, struct folio *dst)
 {
+	if (folio_size(src) < READ_ONCE(migrate_offload_min_bytes))
+		return false;
 	if (page_has_movable_ops(&src->page))
 		return false;
 	if (folio_test_hugetlb(src) || folio_is_zone_device(src) ||
@@ -269,6 +274,7 @@ int migrate_offload_register(const struct migrator *migrator,
 
 	migrate_offload_migrator = migrator;
 	WRITE_ONCE(migrate_offload_reasons, reasons);
+	WRITE_ONCE(migrate_offload_min_bytes, 0);
 	static_call_update(migrate_offload_call, migrator->copy);
 	static_branch_enable(&migrate_offload_enabled);
 	pr_info("migrate: %s copies batches of folios\n", migrator->name);
@@ -320,6 +326,27 @@ void migrate_offload_set_reasons(const struct migrator *migrator,
 			   reasons & MIGRATE_OFFLOAD_ALL_REASONS);
 }
 EXPORT_SYMBOL_GPL(migrate_offload_set_reasons);
+
+/**
+ * migrate_offload_set_min_bytes - change from what size on folios are offloaded
+ * @migrator: as registered; one that is not registered is ignored
+ * @min_bytes: size of a folio in bytes; smaller ones are left to the CPU
+ *
+ * What an engine costs for each folio, its set-up and its answer, has no part
+ * in how large the folio is, so small ones do not pay. Batches that are under
+ * way are not affected.
+ *
+ * Context: Process context, may sleep.
+ */
+void migrate_offload_set_min_bytes(const struct migrator *migrator,
+				   size_t min_bytes)
+{
+	guard(mutex)(&migrate_offload_mutex);
+
+	if (migrator && migrate_offload_migrator == migrator)
+		WRITE_ONCE(migrate_offload_min_bytes, min_bytes);
+}
+EXPORT_SYMBOL_GPL(migrate_offload_set_min_bytes);
 
 static int reason_by_name(const char *name, size_t len)
 {

@@ -107,6 +107,8 @@ int migrate_offload_register(const struct migrator *migrator,
 void migrate_offload_unregister(const struct migrator *migrator);
 void migrate_offload_set_reasons(const struct migrator *migrator,
 				 unsigned long reasons);
+void migrate_offload_set_min_bytes(const struct migrator *migrator,
+				   size_t min_bytes);
 int migrate_offload_parse_reasons(const char *buf, unsigned long *reasons);
 int migrate_offload_show_reasons(char *buf, unsigned long reasons);
 

@@ -324,6 +324,22 @@ static void test_plain(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, test_is_offered(test));
 }
 
+/* Smaller ones do not pay, as the migrator has said */
+static void test_small(struct kunit *test)
+{
+	unsigned int order = test_param_order(test);
+
+	test_forget(test->priv);
+	test_add(test, order + 1);
+	test_add(test, order);
+	test_add(test, order + 1);
+	WRITE_ONCE(migrate_offload_min_bytes, (PAGE_SIZE << order) + 1);
+	KUNIT_EXPECT_FALSE(test, test_is_offered(test));
+	WRITE_ONCE(migrate_offload_min_bytes, PAGE_SIZE << order);
+	KUNIT_EXPECT_TRUE(test, test_is_offered(test));
+	WRITE_ONCE(migrate_offload_min_bytes, 0);
+}
+
 /* Somebody else has a reference, such as direct I/O that reads into the folio */
 static void test_reference(struct kunit *test)
 {
@@ -921,6 +937,7 @@ static void test_nested(struct kunit *test)
 
 static struct kunit_case folios_test_cases[] = {
 	KUNIT_CASE_PARAM(test_plain, test_order_gen_params),
+	KUNIT_CASE_PARAM(test_small, test_order_gen_params),
 	KUNIT_CASE_PARAM(test_reference, test_order_gen_params),
 	KUNIT_CASE_PARAM(test_reference_of_mapping, test_order_gen_params),
 	KUNIT_CASE(test_reference_of_private),
@@ -1071,6 +1088,27 @@ static void test_set_reasons(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, migrate_offload_reasons, 0);
 }
 
+static void test_set_min_bytes(struct kunit *test)
+{
+	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_migrator,
+						       BIT(MR_DEMOTION)), 0);
+	/* All, until somebody says otherwise */
+	KUNIT_EXPECT_EQ(test, migrate_offload_min_bytes, 0);
+
+	migrate_offload_set_min_bytes(NULL, SZ_16K);
+	migrate_offload_set_min_bytes(&test_others_migrator, SZ_16K);
+	KUNIT_EXPECT_EQ(test, migrate_offload_min_bytes, 0);
+	migrate_offload_set_min_bytes(&test_migrator, SZ_16K);
+	KUNIT_EXPECT_EQ(test, migrate_offload_min_bytes, SZ_16K);
+
+	/* The next one does not begin with what the last one wanted */
+	migrate_offload_unregister(&test_migrator);
+	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_migrator,
+						       BIT(MR_DEMOTION)), 0);
+	KUNIT_EXPECT_EQ(test, migrate_offload_min_bytes, 0);
+	migrate_offload_unregister(&test_migrator);
+}
+
 static void test_unregister(struct kunit *test)
 {
 	struct offload_test *t = test->priv;
@@ -1155,6 +1193,7 @@ static struct kunit_case registration_test_cases[] = {
 	KUNIT_CASE(test_second),
 	KUNIT_CASE(test_unregister_others),
 	KUNIT_CASE(test_set_reasons),
+	KUNIT_CASE(test_set_min_bytes),
 	KUNIT_CASE(test_unregister),
 	KUNIT_CASE(test_unregister_waits),
 	{}

@@ -9,6 +9,10 @@
  * every byte of it was in a descriptor that completed without an error; the
  * CPU copies all others.
  *
+ * An engine that can copy a list of segments gets the whole share as one
+ * descriptor, and answers once. How far it says that it got tells which folios
+ * are good if it fails.
+ *
  * An engine that stops answering is the one thing that the CPU cannot make up
  * for at once, since it may still write to the destinations that it was given.
  * These are given up ("lost"), and stay allocated until the engine says that it
@@ -20,18 +24,26 @@
 #include <linux/cleanup.h>
 #include <linux/completion.h>
 #include <linux/dma-mapping.h>
+#include <linux/device.h>
+#include <linux/device/bus.h>
 #include <linux/dmaengine.h>
 #include <linux/jiffies.h>
 #include <linux/list.h>
+#include <linux/lockdep.h>
 #include <linux/migrate_copy_offload.h>
 #include <linux/minmax.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
 #include <linux/mutex.h>
+#include <linux/notifier.h>
+#include <linux/pci.h>
+#include <linux/platform_device.h>
+#include <linux/rcupdate.h>
 #include <linux/scatterlist.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
+#include <linux/smp.h>
 #include <linux/spinlock.h>
 #include <linux/string.h>
 #include <linux/sysfs.h>
@@ -46,6 +58,13 @@
 #define DCBM_MIN_SHARE		SZ_64K
 /* How long to wait for a channel while others use them all */
 #define DCBM_BUSY_JIFFIES	msecs_to_jiffies(20)
+/*
+ * Without lists, each folio has a descriptor and mostly an interrupt of its own.
+ * That costs the CPU more instructions than to copy 4 KiB, and fewer than 16.
+ */
+#define DCBM_MIN_BYTES		SZ_16K
+/* For each descriptor: tell us, and nobody looks at it afterwards */
+#define DCBM_FLAGS		(DMA_PREP_INTERRUPT | DMA_CTRL_ACK)
 /* The slowest rate that is still work, on top of timeout_ms: 16 MiB/s */
 #define DCBM_BYTES_PER_MS	SZ_16K
 
@@ -64,6 +83,7 @@ enum dcbm_state {
 	DCBM_BUSY,		/* belongs to a batch */
 	DCBM_STUCK,		/* descriptors are open, out of service */
 	DCBM_RECOVERED,		/* was stuck, has answered since */
+	DCBM_GONE,		/* the engine's driver has been unbound */
 };
 
 static const char * const dcbm_state_names[] = {
@@ -71,6 +91,7 @@ static const char * const dcbm_state_names[] = {
 	[DCBM_BUSY] = "busy",
 	[DCBM_STUCK] = "stuck",
 	[DCBM_RECOVERED] = "recovered",
+	[DCBM_GONE] = "gone",
 };
 
 /* A place in a batch */
@@ -79,16 +100,17 @@ struct dcbm_pos {
 	size_t offset;
 };
 
+/* What it copies begins at @pos, and may go on through many folios */
 struct dcbm_desc {
 	struct dcbm_chan *dc;
-	unsigned int pair;
+	struct dcbm_pos pos;
 	size_t len;
-	bool ok;
+	size_t good;			/* so many bytes, from its begin on */
 };
 
 /*
  * A channel, and its share of the batch that it works for. All of the share
- * belongs to whoever took the channel, but for @state, @open and the @ok of
+ * belongs to whoever took the channel, but for @state, @open and the @good of
  * descriptors, which the callback uses too, under @lock.
  */
 struct dcbm_chan {
@@ -96,6 +118,11 @@ struct dcbm_chan {
 	struct dma_chan *chan;
 	struct device *dev;
 	size_t max_seg;
+	bool sg;			/* it can copy lists of segments */
+	bool shared;			/* with other clients of dmaengine */
+	bool leaving;			/* its driver is being unbound */
+	bool pins;			/* the module, until it answers */
+	char name[32];
 
 	spinlock_t lock;		/* what the callback uses too */
 	enum dcbm_state state;
@@ -104,6 +131,8 @@ struct dcbm_chan {
 	struct work_struct recover;
 
 	struct dcbm_pos start;
+	struct dcbm_pos resume;		/* what comes before has been copied */
+	size_t resume_at;		/* that place, in bytes of the share */
 	unsigned int last_pair;
 	size_t bytes;
 	bool mapped;
@@ -116,6 +145,12 @@ struct dcbm_chan {
 	struct folio *held[DCBM_MAX_SEGS];
 	struct scatterlist src_sgl[DCBM_MAX_SEGS];
 	struct scatterlist dst_sgl[DCBM_MAX_SEGS];
+};
+
+/* An engine whose driver is being unbound */
+struct dcbm_leaving {
+	struct list_head node;		/* dcbm_claim_mutex */
+	struct device *dev;
 };
 
 /* How much of a folio has been copied so far; shares come in order */
@@ -134,16 +169,43 @@ static enum {
 static bool dcbm_offloading;
 static unsigned int dcbm_nr_dma_chan = 16;
 static unsigned long dcbm_reasons = DCBM_DEFAULT_REASONS;
-static unsigned int dcbm_min_bytes = SZ_64K;
+static bool dcbm_remote = true;
+static unsigned int dcbm_min_bytes = DCBM_MIN_BYTES;
+static bool dcbm_min_bytes_auto = true;
+static unsigned int dcbm_min_batch_bytes = SZ_64K;
 static unsigned int dcbm_timeout_ms = 2000;
 
 static atomic64_t dcbm_migrated;
 static atomic64_t dcbm_failures;
 
+/*
+ * Claiming and giving back channels. Taken under the lock of a device whose
+ * driver is being unbound, so nothing may wait for such a lock in here.
+ */
+static DEFINE_MUTEX(dcbm_claim_mutex);
+/* Engines whose driver is being unbound */
+static LIST_HEAD(dcbm_leaving);
+/* dmaengine_get() has been called */
+static bool dcbm_has_shared;
+
 /* All channels that are claimed, and those who wait for one */
 static DEFINE_SPINLOCK(dcbm_lock);
 static LIST_HEAD(dcbm_chans);
+static LIST_HEAD(dcbm_unfits);
 static DECLARE_WAIT_QUEUE_HEAD(dcbm_wait);
+/* Batches that have channels, or want some */
+static atomic_t dcbm_batches;
+
+/*
+ * How many bytes are right, from the begin of the descriptor on? An error
+ * without a residue comes from an engine that does not know how far it got.
+ */
+static size_t dcbm_good(size_t len, const struct dmaengine_result *result)
+{
+	if (result->result != DMA_TRANS_NOERROR && !result->residue)
+		return 0;
+	return len - min_t(size_t, len, result->residue);
+}
 
 /* Called by the engine's driver, from any context */
 static void dcbm_callback(void *param, const struct dmaengine_result *result)
@@ -153,10 +215,10 @@ static void dcbm_callback(void *param, const struct dmaengine_result *result)
 
 	guard(spinlock_irqsave)(&dc->lock);
 
-	desc->ok = result->result == DMA_TRANS_NOERROR && !result->residue;
+	desc->good = dcbm_good(desc->len, result);
 	if (--dc->open)
 		return;
-	if (dc->state == DCBM_STUCK)
+	if (dc->state == DCBM_STUCK || dc->state == DCBM_GONE)
 		schedule_work(&dc->recover);
 	else
 		complete(&dc->done);
@@ -171,46 +233,85 @@ static void dcbm_unmap(struct dcbm_chan *dc)
 	dc->mapped = false;
 }
 
+/* Can callbacks be stopped, without those of others? */
+static bool dcbm_can_terminate(struct dcbm_chan *dc)
+{
+	return dc->chan->device->device_terminate_all && !dc->shared;
+}
+
 /* The engine has finished after all: nothing will be written any more */
 static void dcbm_recover(struct work_struct *work)
 {
 	struct dcbm_chan *dc = container_of(work, struct dcbm_chan, recover);
+	bool gone;
 
 	dcbm_unmap(dc);
 	while (dc->nr_held)
 		folio_put(dc->held[--dc->nr_held]);
 
-	scoped_guard(spinlock_irq, &dc->lock)
-		dc->state = DCBM_RECOVERED;
-	pr_info("%s answers again; turn offloading off and on to use it\n",
-		dma_chan_name(dc->chan));
+	scoped_guard(spinlock_irq, &dc->lock) {
+		gone = dc->state == DCBM_GONE;
+		if (!gone)
+			dc->state = DCBM_RECOVERED;
+	}
+	pr_info("%s answers again%s\n", dc->name,
+		gone ? ", and is gone" : "; turn offloading off and on to use it");
 	complete(&dc->done);
 
 	/* dcbm_exit() waits for this function to return */
-	if (!dc->chan->device->device_terminate_all)
+	if (dc->pins)
 		module_put(THIS_MODULE);
 }
 
-/*
- * Take up to @max channels, those on @nid first. Waits a little if others have
- * them all. Returns how many it got.
- */
-static unsigned int dcbm_take(struct dcbm_chan **dcs, unsigned int max, int nid)
+/* How near is an engine to a batch? The lower the better. */
+enum dcbm_rank {
+	DCBM_NEAR,		/* on the node of its sources or destinations */
+	DCBM_NOWHERE,		/* on no node */
+	DCBM_FAR,
+};
+
+static enum dcbm_rank dcbm_rank(struct dcbm_chan *dc, int src_nid, int dst_nid)
 {
+	int nid = dev_to_node(dc->dev);
+
+	if (nid == NUMA_NO_NODE)
+		return DCBM_NOWHERE;
+	return nid == src_nid || nid == dst_nid ? DCBM_NEAR : DCBM_FAR;
+}
+
+/*
+ * Take up to @max channels, the nearest first, and no more than an equal part of
+ * all if there are other batches. Returns how many it got, or UINT_MAX if it is
+ * worth waiting.
+ */
+static unsigned int dcbm_take(struct dcbm_chan **dcs, unsigned int max,
+			      int src_nid, int dst_nid)
+{
+	enum dcbm_rank rank, last = DCBM_FAR;
+	unsigned int nr = 0, usable = 0;
 	struct dcbm_chan *dc;
-	unsigned int nr = 0;
 	bool busy = false;
-	int local;
+
+	if (!READ_ONCE(dcbm_remote))
+		last = DCBM_NOWHERE;
 
 	guard(spinlock)(&dcbm_lock);
-	for (local = 1; local >= 0; local--) {
+	list_for_each_entry(dc, &dcbm_chans, node) {
+		guard(spinlock_irq)(&dc->lock);
+		if (dcbm_rank(dc, src_nid, dst_nid) > last)
+			continue;
+		busy |= dc->state == DCBM_BUSY;
+		usable += dc->state == DCBM_BUSY || dc->state == DCBM_IDLE;
+	}
+	max = min(max, max(usable / max(atomic_read(&dcbm_batches), 1), 1));
+
+	for (rank = DCBM_NEAR; rank <= last; rank++) {
 		list_for_each_entry(dc, &dcbm_chans, node) {
 			if (nr == max)
 				return nr;
 			guard(spinlock_irq)(&dc->lock);
-			busy |= dc->state == DCBM_BUSY;
-			if (dc->state != DCBM_IDLE ||
-			    (dev_to_node(dc->dev) == nid) != local)
+			if (dc->state != DCBM_IDLE || dc->leaving ||
+			    dcbm_rank(dc, src_nid, dst_nid) != rank)
 				continue;
 			dc->state = DCBM_BUSY;
 			dcs[nr++] = dc;
@@ -220,13 +321,13 @@ static unsigned int dcbm_take(struct dcbm_chan **dcs, unsigned int max, int nid)
 }
 
 static unsigned int dcbm_take_wait(struct dcbm_chan **dcs, unsigned int max,
-				   int nid)
+				   int src_nid, int dst_nid)
 {
 	unsigned int nr;
 
 	wait_event_timeout(dcbm_wait,
-			   (nr = dcbm_take(dcs, max, nid)) != UINT_MAX,
-			   DCBM_BUSY_JIFFIES);
+			   (nr = dcbm_take(dcs, max, src_nid, dst_nid)) !=
+			   UINT_MAX, DCBM_BUSY_JIFFIES);
 	return nr == UINT_MAX ? 0 : nr;
 }
 
@@ -241,7 +342,7 @@ static void dcbm_put(struct dcbm_chan **dcs, unsigned int nr)
 				dcs[i]->state = DCBM_IDLE;
 		}
 	}
-	wake_up(&dcbm_wait);
+	wake_up_all(&dcbm_wait);
 }
 
 /*
@@ -254,6 +355,8 @@ static void dcbm_fill(struct dcbm_chan *dc, struct migrate_offload_batch *batch,
 	unsigned int nr = 0;
 
 	dc->start = *pos;
+	dc->resume = *pos;
+	dc->resume_at = 0;
 	dc->bytes = 0;
 	dc->nr_descs = 0;
 
@@ -303,24 +406,20 @@ static bool dcbm_map(struct dcbm_chan *dc)
 }
 
 /* Some engines hold a lock from prep to submit, so nothing may come between */
-static bool dcbm_submit_one(struct dcbm_chan *dc, unsigned int pair,
-			    dma_addr_t dst, dma_addr_t src, size_t len)
+static bool dcbm_start_desc(struct dcbm_chan *dc,
+			    struct dma_async_tx_descriptor *tx,
+			    const struct dcbm_pos *pos, size_t len)
 {
-	struct dma_async_tx_descriptor *tx;
 	struct dcbm_desc *desc;
 
-	if (dc->nr_descs == DCBM_MAX_SEGS)
-		return false;
-	tx = dmaengine_prep_dma_memcpy(dc->chan, dst, src, len,
-				       DMA_PREP_INTERRUPT | DMA_CTRL_ACK);
 	if (!tx)
 		return false;
 
 	desc = &dc->descs[dc->nr_descs];
 	desc->dc = dc;
-	desc->pair = pair;
+	desc->pos = *pos;
 	desc->len = len;
-	desc->ok = false;
+	desc->good = 0;
 	tx->callback_result = dcbm_callback;
 	tx->callback_param = desc;
 
@@ -337,6 +436,46 @@ static bool dcbm_submit_one(struct dcbm_chan *dc, unsigned int pair,
 	return true;
 }
 
+static bool dcbm_submit_one(struct dcbm_chan *dc, const struct dcbm_pos *pos,
+			    dma_addr_t dst, dma_addr_t src, size_t len)
+{
+	if (dc->nr_descs == DCBM_MAX_SEGS)
+		return false;
+	return dcbm_start_desc(dc,
+			       dmaengine_prep_dma_memcpy(dc->chan, dst, src,
+							 len, DCBM_FLAGS),
+			       pos, len);
+}
+
+/*
+ * All of the share at once. The engine cuts the segments as it needs them, and
+ * may refuse what is too long for it, which then goes piece by piece.
+ */
+static bool dcbm_submit_sg(struct dcbm_chan *dc)
+{
+	struct dma_async_tx_descriptor *tx;
+
+	/* What it says of how far it got has 32 bits */
+	if (!dc->sg || dc->src.orig_nents == 1 || dc->bytes > U32_MAX)
+		return false;
+	tx = dmaengine_prep_dma_memcpy_sg(dc->chan, dc->dst.sgl, dc->dst.nents,
+					  dc->src.sgl, dc->src.nents,
+					  DCBM_FLAGS);
+	return dcbm_start_desc(dc, tx, &dc->start, dc->bytes);
+}
+
+/* The segment that byte @at of a mapped list is in, and where in there */
+static struct scatterlist *dcbm_seek(struct scatterlist *sg, size_t at,
+				     size_t *done)
+{
+	while (at >= sg_dma_len(sg)) {
+		at -= sg_dma_len(sg);
+		sg = sg_next(sg);
+	}
+	*done = at;
+	return sg;
+}
+
 /*
  * Cut the share into descriptors and start them. An IOMMU merges segments as it
  * likes, so those of the two sides need not match each other, nor the folios,
@@ -346,13 +485,18 @@ static void dcbm_submit(struct dcbm_chan *dc,
 			struct migrate_offload_batch *batch)
 {
 	struct scatterlist *src = dc->src.sgl, *dst = dc->dst.sgl;
-	size_t src_done = 0, dst_done = 0, left = dc->bytes, len;
-	struct dcbm_pos pos = dc->start;
+	size_t src_done, dst_done, left = dc->bytes - dc->resume_at, len;
+	struct dcbm_pos pos = dc->resume;
 
 	/* One for ourselves, or it could be done before all is submitted */
 	dc->open = 1;
 	reinit_completion(&dc->done);
 
+	src = dcbm_seek(src, dc->resume_at, &src_done);
+	dst = dcbm_seek(dst, dc->resume_at, &dst_done);
+	/* If there is a descriptor, that has been tried */
+	if (!dc->nr_descs && dcbm_submit_sg(dc))
+		left = 0;
 	while (left) {
 		size_t size = folio_size(batch->pairs[pos.pair].src);
 
@@ -360,8 +504,7 @@ static void dcbm_submit(struct dcbm_chan *dc,
 			  sg_dma_len(dst) - dst_done);
 		len = min3(len, size - pos.offset, dc->max_seg);
 
-		if (!dcbm_submit_one(dc, pos.pair,
-				     sg_dma_address(dst) + dst_done,
+		if (!dcbm_submit_one(dc, &pos, sg_dma_address(dst) + dst_done,
 				     sg_dma_address(src) + src_done, len))
 			break;
 
@@ -404,7 +547,8 @@ static void dcbm_give_up(struct dcbm_chan *dc,
 	dc->state = DCBM_STUCK;
 
 	/* Without a way to stop callbacks, dcbm_callback() has to stay */
-	if (!dc->chan->device->device_terminate_all)
+	dc->pins = !dcbm_can_terminate(dc);
+	if (dc->pins)
 		__module_get(THIS_MODULE);
 }
 
@@ -436,9 +580,65 @@ static bool dcbm_finish(struct dcbm_chan *dc,
 		return true;
 	}
 	pr_warn("%s (%s) did not answer in time and is out of service: %u of %u descriptors open, %u folios kept for it\n",
-		dma_chan_name(dc->chan), dev_name(dc->dev), open,
-		dc->nr_descs, held);
+		dc->name, dev_name(dc->dev), open, dc->nr_descs, held);
 	return false;
+}
+
+/*
+ * An error in a list spoils all that comes after it, and an engine may not even
+ * know how far it got. Is there something to be done again, piece by piece, from
+ * the first folio on that may not be good? Only those that fail on their own are
+ * left to the CPU then.
+ */
+static bool dcbm_spoilt(struct dcbm_chan *dc,
+			struct migrate_offload_batch *batch)
+{
+	struct dcbm_desc *desc = dc->descs;
+	struct dcbm_pos pos = dc->start;
+	size_t keep = 0, size;
+
+	if (dc->nr_descs != 1 || desc->good == dc->bytes ||
+	    desc->len != dc->bytes || dc->src.orig_nents == 1)
+		return false;
+
+	for (;;) {
+		size = folio_size(batch->pairs[pos.pair].src) - pos.offset;
+		if (keep + size > desc->good)
+			break;
+		keep += size;
+		pos.pair++;
+		pos.offset = 0;
+	}
+	dc->resume = pos;
+	dc->resume_at = keep;
+	desc->len = keep;
+	desc->good = keep;
+	return true;
+}
+
+/* Go through the folios that a descriptor was to copy, to the last good byte */
+static void dcbm_count_desc(struct dcbm_desc *desc,
+			    struct migrate_offload_batch *batch,
+			    struct dcbm_tally *tally)
+{
+	struct dcbm_pos pos = desc->pos;
+	size_t good = desc->good;
+
+	while (good) {
+		size_t size = folio_size(batch->pairs[pos.pair].src);
+		size_t len = min(good, size - pos.offset);
+
+		if (pos.pair != tally->pair) {
+			tally->pair = pos.pair;
+			tally->bytes = 0;
+		}
+		tally->bytes += len;
+		if (tally->bytes == size)
+			migrate_offload_set_copied(batch, pos.pair);
+		good -= len;
+		pos.pair++;
+		pos.offset = 0;
+	}
 }
 
 static void dcbm_count(struct dcbm_chan *dc,
@@ -447,18 +647,8 @@ static void dcbm_count(struct dcbm_chan *dc,
 {
 	unsigned int i;
 
-	for (i = 0; i < dc->nr_descs; i++) {
-		struct dcbm_desc *desc = &dc->descs[i];
-
-		if (desc->pair != tally->pair) {
-			tally->pair = desc->pair;
-			tally->bytes = 0;
-		}
-		if (desc->ok)
-			tally->bytes += desc->len;
-		if (tally->bytes == folio_size(batch->pairs[desc->pair].src))
-			migrate_offload_set_copied(batch, desc->pair);
-	}
+	for (i = 0; i < dc->nr_descs; i++)
+		dcbm_count_desc(&dc->descs[i], batch, tally);
 }
 
 /*
@@ -470,7 +660,7 @@ static bool dcbm_round(struct migrate_offload_batch *batch,
 		       struct dcbm_pos *pos, size_t *left,
 		       struct dcbm_tally *tally)
 {
-	unsigned long ms = READ_ONCE(dcbm_timeout_ms);
+	unsigned long wait = msecs_to_jiffies(READ_ONCE(dcbm_timeout_ms));
 	unsigned long deadline;
 	size_t most = 0;
 	bool ok = true;
@@ -487,13 +677,19 @@ static bool dcbm_round(struct migrate_offload_batch *batch,
 	}
 
 	/* One deadline for all, however many engines fail to meet it */
-	ms += most / DCBM_BYTES_PER_MS;
-	deadline = jiffies + msecs_to_jiffies(ms);
+	wait += msecs_to_jiffies(most / DCBM_BYTES_PER_MS);
+	deadline = jiffies + wait;
 	for (i = 0; i < nr; i++) {
-		if (dcbm_finish(dcs[i], batch, deadline))
-			dcbm_count(dcs[i], batch, tally);
-		else
-			ok = false;
+		struct dcbm_chan *dc = dcs[i];
+		bool done = dcbm_finish(dc, batch, deadline);
+
+		if (done && dcbm_spoilt(dc, batch) && dcbm_map(dc)) {
+			dcbm_submit(dc, batch);
+			done = dcbm_finish(dc, batch, jiffies + wait);
+		}
+		if (done)
+			dcbm_count(dc, batch, tally);
+		ok &= done;
 	}
 	return ok;
 }
@@ -506,16 +702,18 @@ static void dcbm_copy(struct migrate_offload_batch *batch)
 	size_t left = batch->bytes;
 	unsigned int nr, copied;
 
-	if (batch->bytes < READ_ONCE(dcbm_min_bytes))
+	if (batch->bytes < READ_ONCE(dcbm_min_batch_bytes))
 		return;
 
+	atomic_inc(&dcbm_batches);
 	nr = clamp(batch->bytes / DCBM_MIN_SHARE, 1, DCBM_MAX_CHANS);
-	nr = dcbm_take_wait(dcs, nr, batch->dst_nid);
+	nr = dcbm_take_wait(dcs, nr, batch->src_nid, batch->dst_nid);
 
 	while (nr && left && dcbm_round(batch, dcs, nr, &pos, &left, &tally))
 		cond_resched();
 
 	dcbm_put(dcs, nr);
+	atomic_dec(&dcbm_batches);
 
 	copied = bitmap_weight(batch->copied, batch->nr);
 	atomic64_add(copied, &dcbm_migrated);
@@ -544,14 +742,71 @@ static const char *dcbm_chan_unfit(struct dma_chan *chan)
 	return NULL;
 }
 
-static bool dcbm_chan_filter(struct dma_chan *chan, void *tell)
+/* An engine that was passed over, for the operator to see why */
+struct dcbm_unfit {
+	struct list_head node;		/* dcbm_lock */
+	int nid;
+	const char *why;
+	char name[32];
+};
+
+static void dcbm_forget_unfit(void)
+{
+	struct dcbm_unfit *unfit, *tmp;
+	LIST_HEAD(forget);
+
+	scoped_guard(spinlock, &dcbm_lock)
+		list_splice_init(&dcbm_unfits, &forget);
+	list_for_each_entry_safe(unfit, tmp, &forget, node)
+		kfree(unfit);
+}
+
+static void dcbm_note_unfit(struct dma_chan *chan, const char *why)
+{
+	struct dcbm_unfit *unfit;
+
+	/* Claimed one by one, so they are looked at again and again */
+	list_for_each_entry(unfit, &dcbm_unfits, node)
+		if (!strcmp(unfit->name, dma_chan_name(chan)))
+			return;
+
+	pr_info("%s (%s) is not used: %s\n", dma_chan_name(chan),
+		dev_name(chan->device->dev), why);
+	unfit = kzalloc_obj(*unfit, GFP_KERNEL);
+	if (!unfit)
+		return;
+	unfit->nid = dev_to_node(dmaengine_get_dma_device(chan));
+	unfit->why = why;
+	strscpy(unfit->name, dma_chan_name(chan));
+	guard(spinlock)(&dcbm_lock);
+	list_add_tail(&unfit->node, &dcbm_unfits);
+}
+
+static bool dcbm_is_leaving(struct device *dev)
+{
+	struct dcbm_leaving *leaving;
+
+	lockdep_assert_held(&dcbm_claim_mutex);
+	list_for_each_entry(leaving, &dcbm_leaving, node)
+		if (leaving->dev == dev)
+			return true;
+	return false;
+}
+
+static bool dcbm_chan_fits(struct dma_chan *chan)
 {
 	const char *why = dcbm_chan_unfit(chan);
 
-	if (why && tell)
-		pr_info("%s (%s) is not used: %s\n", dma_chan_name(chan),
-			dev_name(chan->device->dev), why);
-	return !why;
+	if (why)
+		dcbm_note_unfit(chan, why);
+	return !why && !dcbm_is_leaving(chan->device->dev);
+}
+
+/* Taking one channel of a public engine would take all from everybody else */
+static bool dcbm_chan_filter(struct dma_chan *chan, void *unused)
+{
+	return dma_has_cap(DMA_PRIVATE, chan->device->cap_mask) &&
+	       dcbm_chan_fits(chan);
 }
 
 static void dcbm_chan_init(struct dcbm_chan *dc, struct dma_chan *chan)
@@ -559,6 +814,8 @@ static void dcbm_chan_init(struct dcbm_chan *dc, struct dma_chan *chan)
 	dc->chan = chan;
 	dc->dev = dmaengine_get_dma_device(chan);
 	dc->max_seg = min(dma_get_max_seg_size(dc->dev), SZ_1G) & PAGE_MASK;
+	dc->sg = dma_has_cap(DMA_MEMCPY_SG, chan->device->cap_mask);
+	strscpy(dc->name, dma_chan_name(chan));
 	spin_lock_init(&dc->lock);
 	init_completion(&dc->done);
 	INIT_WORK(&dc->recover, dcbm_recover);
@@ -568,26 +825,107 @@ static void dcbm_chan_init(struct dcbm_chan *dc, struct dma_chan *chan)
 	dc->dst.sgl = dc->dst_sgl;
 }
 
-/* Ask dmaengine for one more channel, and @tell of those that are passed over */
-static struct dcbm_chan *dcbm_chan_claim(bool tell)
+static bool dcbm_has_chan(struct dma_chan *chan)
+{
+	struct dcbm_chan *dc;
+
+	guard(spinlock)(&dcbm_lock);
+	list_for_each_entry(dc, &dcbm_chans, node)
+		if (dc->chan == chan)
+			return true;
+	return false;
+}
+
+/* The channel that dmaengine would have clients on this CPU share */
+static void dcbm_find_chan(void *chan)
+{
+	*(struct dma_chan **)chan = dma_find_channel(DMA_MEMCPY);
+}
+
+/* One more channel that is shared with other clients, of any CPU's */
+static struct dma_chan *dcbm_next_shared(void)
+{
+	struct dma_chan *chan;
+	unsigned int cpu;
+
+	for_each_online_cpu(cpu) {
+		chan = NULL;
+		/* Fails if the CPU has just gone */
+		smp_call_function_single(cpu, dcbm_find_chan, &chan, true);
+		if (chan && !dcbm_has_chan(chan) && dcbm_chan_fits(chan))
+			return chan;
+	}
+	return NULL;
+}
+
+/* Once nothing of it is in use, not even by an engine that is stuck */
+static void dcbm_put_shared(void)
+{
+	struct dcbm_chan *dc;
+
+	lockdep_assert_held(&dcbm_claim_mutex);
+	if (!dcbm_has_shared)
+		return;
+	scoped_guard(spinlock, &dcbm_lock)
+		list_for_each_entry(dc, &dcbm_chans, node)
+			if (dc->shared && dc->chan)
+				return;
+	dmaengine_put();
+	dcbm_has_shared = false;
+}
+
+/*
+ * Ask dmaengine for one more channel, best for ourselves, otherwise one that is
+ * public, and shared with whoever wants one.
+ */
+static bool dcbm_chan_claim(void)
 {
 	struct dcbm_chan *dc = kvzalloc(sizeof(*dc), GFP_KERNEL);
 	struct dma_chan *chan;
 	dma_cap_mask_t mask;
 
 	if (!dc)
-		return NULL;
+		return false;
 
+	guard(mutex)(&dcbm_claim_mutex);
 	dma_cap_zero(mask);
 	dma_cap_set(DMA_MEMCPY, mask);
-	chan = dma_request_channel(mask, dcbm_chan_filter,
-				   tell ? &tell : NULL);
+	chan = dma_request_channel(mask, dcbm_chan_filter, NULL);
+	if (!chan) {
+		if (!dcbm_has_shared) {
+			dmaengine_get();
+			dcbm_has_shared = true;
+		}
+		chan = dcbm_next_shared();
+		dc->shared = true;
+	}
 	if (!chan) {
 		kvfree(dc);
-		return NULL;
+		dcbm_put_shared();
+		return false;
 	}
 	dcbm_chan_init(dc, chan);
-	return dc;
+	get_device(dc->dev);
+	guard(spinlock)(&dcbm_lock);
+	list_add_tail(&dc->node, &dcbm_chans);
+	return true;
+}
+
+/* Let go of a channel that nobody uses, and that is not stuck */
+static void dcbm_chan_release(struct dcbm_chan *dc)
+{
+	lockdep_assert_held(&dcbm_claim_mutex);
+
+	if (dc->shared) {
+		/* The last callback has given @lock back; see it return */
+		synchronize_rcu();
+		flush_work(&dc->recover);
+		return;
+	}
+	/* The last callback may just be returning */
+	dmaengine_terminate_sync(dc->chan);
+	flush_work(&dc->recover);
+	dma_release_channel(dc->chan);
 }
 
 /* Nobody uses the channels now, but for engines that are stuck */
@@ -596,38 +934,138 @@ static void dcbm_release_chans(void)
 	struct dcbm_chan *dc, *tmp;
 	LIST_HEAD(release);
 
+	guard(mutex)(&dcbm_claim_mutex);
 	scoped_guard(spinlock, &dcbm_lock) {
 		list_for_each_entry_safe(dc, tmp, &dcbm_chans, node) {
 			guard(spinlock_irq)(&dc->lock);
-			if (dc->state != DCBM_STUCK)
+			/* What an engine that is gone was given stays taken */
+			if (dc->state != DCBM_STUCK && !dc->nr_held)
 				list_move(&dc->node, &release);
 		}
 	}
 	list_for_each_entry_safe(dc, tmp, &release, node) {
-		/* The last callback may just be returning */
-		dmaengine_terminate_sync(dc->chan);
-		flush_work(&dc->recover);
-		dma_release_channel(dc->chan);
+		if (dc->chan)
+			dcbm_chan_release(dc);
+		put_device(dc->dev);
 		kvfree(dc);
 	}
+	dcbm_put_shared();
+}
+
+static bool dcbm_is_of(struct dcbm_chan *dc, struct device *dev)
+{
+	return dc->chan && dc->chan->device->dev == dev;
+}
+
+static bool dcbm_leaving_is_busy(void)
+{
+	struct dcbm_chan *dc;
+
+	guard(spinlock)(&dcbm_lock);
+	list_for_each_entry(dc, &dcbm_chans, node) {
+		guard(spinlock_irq)(&dc->lock);
+		if (dc->leaving && dc->state == DCBM_BUSY)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The driver of an engine is being unbound: let go of the channels before it
+ * goes, for many drivers free what their clients still point to. Batches that
+ * use them finish first, which is bounded. Nobody will ever tell of an engine
+ * that is stuck whether it has stopped, so it keeps what it was given.
+ *
+ * dmaengine counts the clients of all public engines together, so all shared
+ * channels go if one does.
+ */
+static void dcbm_engine_leaves(struct device *dev)
+{
+	struct dcbm_chan *dc;
+	unsigned int nr = 0;
+	bool shared = false;
+
+	scoped_guard(spinlock, &dcbm_lock) {
+		list_for_each_entry(dc, &dcbm_chans, node)
+			shared |= dc->shared && dcbm_is_of(dc, dev);
+		list_for_each_entry(dc, &dcbm_chans, node) {
+			guard(spinlock_irq)(&dc->lock);
+			if (dcbm_is_of(dc, dev) || (shared && dc->shared))
+				dc->leaving = true;
+		}
+	}
+	wait_event(dcbm_wait, !dcbm_leaving_is_busy());
+
+	/* Nobody else removes from the list, nor takes what is leaving */
+	list_for_each_entry(dc, &dcbm_chans, node) {
+		if (!dc->leaving || !dc->chan)
+			continue;
+		dcbm_chan_release(dc);
+		guard(spinlock)(&dcbm_lock);
+		guard(spinlock_irq)(&dc->lock);
+		dc->state = DCBM_GONE;
+		dc->chan = NULL;
+		nr++;
+	}
+	if (nr)
+		pr_info("%s goes, and %u channels with it\n", dev_name(dev),
+			nr);
+	dcbm_put_shared();
+}
+
+static int dcbm_bus_notify(struct notifier_block *nb, unsigned long action,
+			   void *data)
+{
+	struct device *dev = data;
+	struct dcbm_leaving *leaving, *tmp;
+
+	guard(mutex)(&dcbm_claim_mutex);
+	switch (action) {
+	case BUS_NOTIFY_UNBIND_DRIVER:
+		leaving = kmalloc_obj(*leaving, GFP_KERNEL | __GFP_NOFAIL);
+		leaving->dev = dev;
+		list_add(&leaving->node, &dcbm_leaving);
+		dcbm_engine_leaves(dev);
+		break;
+	case BUS_NOTIFY_UNBOUND_DRIVER:
+		list_for_each_entry_safe(leaving, tmp, &dcbm_leaving, node) {
+			if (leaving->dev == dev) {
+				list_del(&leaving->node);
+				kfree(leaving);
+			}
+		}
+		break;
+	}
+	return NOTIFY_DONE;
+}
+
+/* What pays, with the channels that there are, unless somebody knows better */
+static void dcbm_apply_min_bytes(void)
+{
+	struct dcbm_chan *dc;
+	bool sg = true;
+
+	lockdep_assert_held(&dcbm_mutex);
+	if (dcbm_min_bytes_auto) {
+		scoped_guard(spinlock, &dcbm_lock)
+			list_for_each_entry(dc, &dcbm_chans, node)
+				sg &= dc->sg;
+		dcbm_min_bytes = sg ? 0 : DCBM_MIN_BYTES;
+	}
+	migrate_offload_set_min_bytes(&dcbm_migrator, dcbm_min_bytes);
 }
 
 static int dcbm_start(void)
 {
-	struct dcbm_chan *dc;
 	unsigned int nr;
 	int ret;
 
 	/* Those that have recovered by now are as good as new */
 	dcbm_release_chans();
 
-	for (nr = 0; nr < dcbm_nr_dma_chan; nr++) {
-		dc = dcbm_chan_claim(!nr);
-		if (!dc)
-			break;
-		scoped_guard(spinlock, &dcbm_lock)
-			list_add_tail(&dc->node, &dcbm_chans);
-	}
+	dcbm_forget_unfit();
+	for (nr = 0; nr < dcbm_nr_dma_chan && dcbm_chan_claim(); nr++)
+		;
 	if (!nr) {
 		pr_info("no DMA channel that can copy memory is free\n");
 		return -ENODEV;
@@ -638,6 +1076,7 @@ static int dcbm_start(void)
 		dcbm_release_chans();
 		return ret;
 	}
+	dcbm_apply_min_bytes();
 	pr_info("%u channels\n", nr);
 	dcbm_offloading = true;
 	return 0;
@@ -732,9 +1171,27 @@ module_param_cb(reason_mask, &dcbm_reason_mask_ops, NULL, 0644);
 MODULE_PARM_DESC(reason_mask,
 		 "Reasons to migrate that are offloaded: names with commas, \"all\", \"none\" or a number");
 
-static int dcbm_min_bytes_set(const char *val, const struct kernel_param *kp)
+static int dcbm_bytes_set(const char *val, const struct kernel_param *kp)
 {
 	return param_set_uint_minmax(val, kp, 0, SZ_1G);
+}
+
+static int dcbm_min_bytes_set(const char *val, const struct kernel_param *kp)
+{
+	int ret;
+
+	guard(mutex)(&dcbm_mutex);
+	if (sysfs_streq(val, "auto")) {
+		dcbm_min_bytes_auto = true;
+	} else {
+		ret = dcbm_bytes_set(val, kp);
+		if (ret)
+			return ret;
+		dcbm_min_bytes_auto = false;
+	}
+	if (dcbm_phase == DCBM_LIVE && dcbm_offloading)
+		dcbm_apply_min_bytes();
+	return 0;
 }
 
 static const struct kernel_param_ops dcbm_min_bytes_ops = {
@@ -743,7 +1200,20 @@ static const struct kernel_param_ops dcbm_min_bytes_ops = {
 };
 module_param_cb(min_bytes, &dcbm_min_bytes_ops, &dcbm_min_bytes, 0644);
 MODULE_PARM_DESC(min_bytes,
+		 "Folios of fewer bytes are left to the CPU; \"auto\" is 0 if the engines can copy lists, otherwise 16384 (default: auto)");
+
+static const struct kernel_param_ops dcbm_min_batch_bytes_ops = {
+	.set = dcbm_bytes_set,
+	.get = param_get_uint,
+};
+module_param_cb(min_batch_bytes, &dcbm_min_batch_bytes_ops,
+		&dcbm_min_batch_bytes, 0644);
+MODULE_PARM_DESC(min_batch_bytes,
 		 "Batches of fewer bytes are left to the CPU (default: 65536)");
+
+module_param_named(remote, dcbm_remote, bool, 0644);
+MODULE_PARM_DESC(remote,
+		 "Use engines of nodes that memory neither comes from nor goes to (default: Y)");
 
 static int dcbm_timeout_ms_set(const char *val, const struct kernel_param *kp)
 {
@@ -783,17 +1253,21 @@ MODULE_PARM_DESC(folios_failures,
 
 static int dcbm_channels_get(char *buf, const struct kernel_param *kp)
 {
+	struct dcbm_unfit *unfit;
 	struct dcbm_chan *dc;
 	int len = 0;
 
 	guard(spinlock)(&dcbm_lock);
 	list_for_each_entry(dc, &dcbm_chans, node) {
 		guard(spinlock_irq)(&dc->lock);
-		len += sysfs_emit_at(buf, len, "%s %d %s\n",
-				     dma_chan_name(dc->chan),
+		len += sysfs_emit_at(buf, len, "%s %d %s%s\n", dc->name,
 				     dev_to_node(dc->dev),
+				     dc->shared ? "shared " : "",
 				     dcbm_state_names[dc->state]);
 	}
+	list_for_each_entry(unfit, &dcbm_unfits, node)
+		len += sysfs_emit_at(buf, len, "%s %d unfit: %s\n",
+				     unfit->name, unfit->nid, unfit->why);
 	return len;
 }
 
@@ -809,10 +1283,27 @@ static const struct kernel_param_ops dcbm_channels_ops = {
 };
 module_param_cb(channels, &dcbm_channels_ops, NULL, 0444);
 MODULE_PARM_DESC(channels,
-		 "Claimed channels: name, NUMA node, and idle, busy, stuck or recovered");
+		 "Channels: name, NUMA node, and idle, busy, stuck, recovered, gone, or unfit and why");
+
+/* Where engines are. Drivers of others have to live with their clients. */
+static struct {
+	const struct bus_type *type;
+	struct notifier_block notifier;
+} dcbm_buses[] = {
+	{ &platform_bus_type, { .notifier_call = dcbm_bus_notify } },
+#ifdef CONFIG_PCI
+	{ &pci_bus_type, { .notifier_call = dcbm_bus_notify } },
+#endif
+};
 
 static int __init dcbm_init(void)
 {
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(dcbm_buses); i++)
+		bus_register_notifier(dcbm_buses[i].type,
+				      &dcbm_buses[i].notifier);
+
 	guard(mutex)(&dcbm_mutex);
 	dcbm_phase = DCBM_LIVE;
 	if (dcbm_offloading) {
@@ -833,6 +1324,11 @@ static bool dcbm_is_stuck(struct dcbm_chan *dc)
 static void __exit dcbm_exit(void)
 {
 	struct dcbm_chan *dc;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(dcbm_buses); i++)
+		bus_unregister_notifier(dcbm_buses[i].type,
+					&dcbm_buses[i].notifier);
 
 	guard(mutex)(&dcbm_mutex);
 	dcbm_phase = DCBM_GOING;
@@ -847,18 +1343,19 @@ static void __exit dcbm_exit(void)
 		 * A batch can have given it up after it was too late to pin
 		 * the module. Its callback must find us here.
 		 */
-		if (dcbm_is_stuck(dc) && !dc->chan->device->device_terminate_all) {
-			pr_warn("waiting for %s to answer\n",
-				dma_chan_name(dc->chan));
+		if (dcbm_is_stuck(dc) && !dcbm_can_terminate(dc)) {
+			pr_warn("waiting for %s to answer\n", dc->name);
 			wait_for_completion(&dc->done);
 		}
-		dmaengine_terminate_sync(dc->chan);
+		if (dc->chan && dcbm_can_terminate(dc))
+			dmaengine_terminate_sync(dc->chan);
 		flush_work(&dc->recover);
-		if (dcbm_is_stuck(dc))
+		if (dc->nr_held)
 			pr_warn("%s never answered: it and %u folios are lost until reboot\n",
-				dma_chan_name(dc->chan), dc->nr_held);
+				dc->name, dc->nr_held);
 	}
 	dcbm_release_chans();
+	dcbm_forget_unfit();
 }
 module_exit(dcbm_exit);
 

@@ -27,6 +27,7 @@
 
 struct test_tx {
 	struct dma_async_tx_descriptor tx;
+	bool sg;
 	dma_addr_t dst;
 	dma_addr_t src;
 	size_t len;
@@ -42,8 +43,11 @@ struct test_chan {
 	/* Numbers of descriptors, from 1; 0 is none, of refuse_from on all */
 	unsigned int refuse_from;
 	unsigned int refuse_submit;
+	bool refuse_sg;
 	unsigned int fail;
 	unsigned int residue;
+	/* What is left of the first list, with an error or without */
+	u32 residue_sg;
 	/* The first that it does not answer; UINT_MAX: answers all at once */
 	unsigned int silent_from;
 	bool copies;
@@ -63,7 +67,7 @@ struct dcbm_test {
 	struct folio *folios[2 * MIGRATE_OFFLOAD_MAX_PAIRS];
 	/* To be put back */
 	unsigned int timeout_ms;
-	unsigned int min_bytes;
+	unsigned int min_batch_bytes;
 	s64 migrated;
 	s64 failures;
 };
@@ -85,7 +89,9 @@ static void test_answer(struct test_chan *tc, unsigned int i)
 	};
 	struct device *dev = tc->dc->dev;
 
-	if (tc->copies && result.result == DMA_TRANS_NOERROR)
+	if (ttx->sg)
+		result.residue = tc->residue_sg;
+	else if (tc->copies && result.result == DMA_TRANS_NOERROR)
 		memcpy(phys_to_virt(dma_to_phys(dev, ttx->dst)),
 		       phys_to_virt(dma_to_phys(dev, ttx->src)),
 		       ttx->len - result.residue);
@@ -133,6 +139,66 @@ test_prep(struct dma_chan *chan, dma_addr_t dst, dma_addr_t src, size_t len,
 	return &ttx->tx;
 }
 
+static size_t test_sg_bytes(struct scatterlist *sgl, unsigned int nents)
+{
+	struct scatterlist *sg;
+	size_t bytes = 0;
+	unsigned int i;
+
+	for_each_sg(sgl, sg, nents, i)
+		bytes += sg_dma_len(sg);
+	return bytes;
+}
+
+static void test_copy_sg(struct test_chan *tc, struct scatterlist *dst,
+			 struct scatterlist *src, size_t bytes)
+{
+	size_t src_done = 0, dst_done = 0, len;
+	struct device *dev = tc->dc->dev;
+
+	for (; bytes; bytes -= len) {
+		len = min3(bytes, sg_dma_len(src) - src_done,
+			   sg_dma_len(dst) - dst_done);
+		memcpy(phys_to_virt(dma_to_phys(dev, sg_dma_address(dst)) +
+				    dst_done),
+		       phys_to_virt(dma_to_phys(dev, sg_dma_address(src)) +
+				    src_done), len);
+		src_done += len;
+		if (src_done == sg_dma_len(src)) {
+			src = sg_next(src);
+			src_done = 0;
+		}
+		dst_done += len;
+		if (dst_done == sg_dma_len(dst)) {
+			dst = sg_next(dst);
+			dst_done = 0;
+		}
+	}
+}
+
+/* Copies at once, since it has no lists later */
+static struct dma_async_tx_descriptor *
+test_prep_sg(struct dma_chan *chan, struct scatterlist *dst,
+	     unsigned int dst_nents, struct scatterlist *src,
+	     unsigned int src_nents, unsigned long flags)
+{
+	struct kunit *test = kunit_get_current_test();
+	struct test_chan *tc = to_test_chan(chan);
+	struct dma_async_tx_descriptor *tx;
+	size_t bytes = test_sg_bytes(src, src_nents);
+
+	KUNIT_EXPECT_EQ(test, test_sg_bytes(dst, dst_nents), bytes);
+	if (tc->refuse_sg)
+		return NULL;
+	tx = test_prep(chan, sg_dma_address(dst), sg_dma_address(src), bytes,
+		       flags);
+	if (tx)
+		container_of(tx, struct test_tx, tx)->sg = true;
+	if (tx && tc->copies && tc->residue_sg < bytes)
+		test_copy_sg(tc, dst, src, bytes - tc->residue_sg);
+	return tx;
+}
+
 static void test_issue_pending(struct dma_chan *chan)
 {
 	struct test_chan *tc = to_test_chan(chan);
@@ -176,6 +242,7 @@ static void test_chan_init(struct kunit *test, unsigned int i)
 
 	tc->device.dev = dev;
 	tc->device.device_prep_dma_memcpy = test_prep;
+	tc->device.device_prep_dma_memcpy_sg = test_prep_sg;
 	tc->device.device_issue_pending = test_issue_pending;
 	tc->device.device_terminate_all = test_terminate_all;
 	tc->chan.device = &tc->device;
@@ -193,8 +260,10 @@ static void test_chan_reset(struct test_chan *tc)
 {
 	tc->refuse_from = 0;
 	tc->refuse_submit = 0;
+	tc->refuse_sg = false;
 	tc->fail = 0;
 	tc->residue = 0;
+	tc->residue_sg = 0;
 	tc->silent_from = UINT_MAX;
 	tc->prepared = false;
 	tc->nr_txs = 0;
@@ -277,7 +346,7 @@ static int test_init(struct kunit *test)
 	}
 
 	t->timeout_ms = dcbm_timeout_ms;
-	t->min_bytes = dcbm_min_bytes;
+	t->min_batch_bytes = dcbm_min_batch_bytes;
 	t->migrated = atomic64_read(&dcbm_migrated);
 	t->failures = atomic64_read(&dcbm_failures);
 	prandom_seed_state(&t->rnd, 2026);
@@ -310,7 +379,7 @@ static void test_exit(struct kunit *test)
 	test_forget(t);
 
 	dcbm_timeout_ms = t->timeout_ms;
-	dcbm_min_bytes = t->min_bytes;
+	dcbm_min_batch_bytes = t->min_batch_bytes;
 	atomic64_set(&dcbm_migrated, t->migrated);
 	atomic64_set(&dcbm_failures, t->failures);
 	guard(mutex)(&dcbm_mutex);
@@ -618,7 +687,8 @@ static size_t test_descs(struct kunit *test, struct test_chan *tc)
 		KUNIT_ASSERT_LE(test, pos.offset + ttx->len, size);
 		KUNIT_ASSERT_PTR_EQ(test, ttx->tx.callback_param,
 				    (void *)&dc->descs[i]);
-		KUNIT_ASSERT_EQ(test, dc->descs[i].pair, pos.pair);
+		KUNIT_ASSERT_EQ(test, dc->descs[i].pos.pair, pos.pair);
+		KUNIT_ASSERT_EQ(test, dc->descs[i].pos.offset, pos.offset);
 		KUNIT_ASSERT_EQ(test, dc->descs[i].len, ttx->len);
 
 		at += ttx->len;
@@ -864,6 +934,50 @@ static void test_cut_too_fine(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, test_copied(t, 0));
 }
 
+/* An engine that takes lists gets one, however its sides are merged */
+static void test_sg(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct test_chan *tc = &t->chans[0];
+	struct dcbm_chan *dc = tc->dc;
+	struct dcbm_pos pos = {};
+	unsigned int i;
+
+	dc->sg = true;
+	test_add_many(test, 3, 1);
+	dcbm_fill(dc, &t->batch, &pos, t->batch.bytes);
+	test_merge(test, &dc->src, TEST_BASE_SRC, SIZES(K(8), K(16)));
+	test_merge(test, &dc->dst, TEST_BASE_DST, SIZES(K(24)));
+	dc->src.nents = 2;
+	dc->dst.nents = 1;
+	dcbm_submit(dc, &t->batch);
+	KUNIT_ASSERT_EQ(test, tc->nr_txs, 1);
+	KUNIT_EXPECT_TRUE(test, tc->txs[0].sg);
+	KUNIT_EXPECT_EQ(test, tc->txs[0].len, t->batch.bytes);
+	KUNIT_EXPECT_EQ(test, dc->nr_descs, 1);
+	KUNIT_EXPECT_EQ(test, dc->open, 0);
+	KUNIT_EXPECT_TRUE(test, completion_done(&dc->done));
+
+	/* What is too long for it goes piece by piece; so does one segment */
+	for (i = 0; i < 2; i++) {
+		test_forget(t);
+		test_add_many(test, i ? 1 : 3, 1);
+		tc->refuse_sg = !i;
+		pos = (struct dcbm_pos) {};
+		dcbm_fill(dc, &t->batch, &pos, t->batch.bytes);
+		test_merge(test, &dc->src, TEST_BASE_SRC,
+			   SIZES(t->batch.bytes));
+		test_merge(test, &dc->dst, TEST_BASE_DST,
+			   SIZES(t->batch.bytes));
+		dc->src.nents = 1;
+		dc->dst.nents = 1;
+		dcbm_submit(dc, &t->batch);
+		KUNIT_EXPECT_EQ(test, tc->nr_txs, i ? 1 : 3);
+		KUNIT_EXPECT_FALSE(test, tc->txs[0].sg);
+		KUNIT_EXPECT_EQ(test, test_descs(test, tc), t->batch.bytes);
+	}
+}
+
 static struct kunit_case cut_test_cases[] = {
 	KUNIT_CASE(test_cut_plain),
 	KUNIT_CASE(test_cut_merged),
@@ -875,6 +989,7 @@ static struct kunit_case cut_test_cases[] = {
 	KUNIT_CASE(test_refused),
 	KUNIT_CASE(test_refused_all),
 	KUNIT_CASE(test_cut_too_fine),
+	KUNIT_CASE(test_sg),
 	{}
 };
 
@@ -893,9 +1008,9 @@ static void test_desc(struct dcbm_chan *dc, unsigned int pair, size_t len,
 	struct dcbm_desc *desc = &dc->descs[dc->nr_descs++];
 
 	desc->dc = dc;
-	desc->pair = pair;
+	desc->pos = (struct dcbm_pos) { .pair = pair };
 	desc->len = len;
-	desc->ok = ok;
+	desc->good = ok ? len : 0;
 }
 
 static void test_count_all(struct kunit *test)
@@ -979,6 +1094,59 @@ static void test_count_two_channels(struct kunit *test)
 	}
 }
 
+/* One descriptor for three folios is good up to some byte, and no further */
+static void test_count_sg(struct kunit *test)
+{
+	static const struct {
+		size_t good;
+		unsigned int copied;
+	} cases[] = {
+		{ K(24), 3 }, { K(24) - 1, 2 }, { K(16), 2 }, { K(12), 1 },
+		{ K(8), 1 }, { K(8) - 1, 0 }, { 0, 0 },
+	};
+	struct dcbm_test *t = test->priv;
+	unsigned int i, j;
+
+	for (i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct dcbm_tally tally = { .pair = UINT_MAX };
+
+		test_forget(t);
+		test_add_many(test, 3, 1);
+		t->dcs[0]->nr_descs = 0;
+		test_desc(t->dcs[0], 0, K(24), true);
+		t->dcs[0]->descs[0].good = cases[i].good;
+		dcbm_count(t->dcs[0], &t->batch, &tally);
+		for (j = 0; j < 3; j++)
+			KUNIT_EXPECT_EQ(test, test_copied(t, j),
+					j < cases[i].copied);
+	}
+}
+
+/* It begins in the middle of a folio, whose first half another one copied */
+static void test_count_sg_middle(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct dcbm_chan *dc = t->dcs[1];
+	unsigned int first;
+
+	for (first = 0; first < 2; first++) {
+		struct dcbm_tally tally = { .pair = UINT_MAX };
+
+		test_forget(t);
+		test_add(test, 5);
+		test_add(test, 0);
+		t->dcs[0]->nr_descs = 0;
+		dc->nr_descs = 0;
+		test_desc(t->dcs[0], 0, SZ_64K, first);
+		test_desc(dc, 0, SZ_64K + SZ_4K, true);
+		dc->descs[0].pos.offset = SZ_64K;
+		dcbm_count(t->dcs[0], &t->batch, &tally);
+		dcbm_count(dc, &t->batch, &tally);
+		KUNIT_EXPECT_EQ(test, test_copied(t, 0), first);
+		KUNIT_EXPECT_TRUE(test, test_copied(t, 1));
+	}
+}
+
 static const struct test_result {
 	const char *name;
 	enum dmaengine_tx_result result;
@@ -1010,12 +1178,12 @@ static void test_callback(struct kunit *test)
 	dc->open = 2;
 	/* The last one first */
 	dcbm_callback(&dc->descs[1], &result);
-	KUNIT_EXPECT_EQ(test, dc->descs[1].ok, param->ok);
-	KUNIT_EXPECT_FALSE(test, dc->descs[0].ok);
+	KUNIT_EXPECT_EQ(test, dc->descs[1].good == SZ_4K, param->ok);
+	KUNIT_EXPECT_EQ(test, dc->descs[0].good, 0);
 	KUNIT_EXPECT_EQ(test, dc->open, 1);
 	KUNIT_EXPECT_FALSE(test, completion_done(&dc->done));
 	dcbm_callback(&dc->descs[0], &result);
-	KUNIT_EXPECT_EQ(test, dc->descs[0].ok, param->ok);
+	KUNIT_EXPECT_EQ(test, dc->descs[0].good == SZ_4K, param->ok);
 	KUNIT_EXPECT_TRUE(test, completion_done(&dc->done));
 }
 
@@ -1024,6 +1192,8 @@ static struct kunit_case count_test_cases[] = {
 	KUNIT_CASE(test_count_failed),
 	KUNIT_CASE(test_count_parts),
 	KUNIT_CASE(test_count_two_channels),
+	KUNIT_CASE(test_count_sg),
+	KUNIT_CASE(test_count_sg_middle),
 	KUNIT_CASE_PARAM(test_callback, test_result_gen_params),
 	{}
 };
@@ -1048,13 +1218,23 @@ static void test_serve(struct kunit *test, unsigned int nr)
 		list_add_tail(&t->dcs[i]->node, &dcbm_chans);
 }
 
+static unsigned int test_take(struct dcbm_chan **dcs, unsigned int max)
+{
+	return dcbm_take(dcs, max, NUMA_NO_NODE, NUMA_NO_NODE);
+}
+
+static unsigned int test_take_wait(struct dcbm_chan **dcs, unsigned int max)
+{
+	return dcbm_take_wait(dcs, max, NUMA_NO_NODE, NUMA_NO_NODE);
+}
+
 static void test_take_none(struct kunit *test)
 {
 	struct dcbm_chan *dcs[TEST_CHANS];
 
-	KUNIT_EXPECT_EQ(test, dcbm_take(dcs, TEST_CHANS, NUMA_NO_NODE), 0);
+	KUNIT_EXPECT_EQ(test, test_take(dcs, TEST_CHANS), 0);
 	/* Without a wait, which would be for nothing */
-	KUNIT_EXPECT_EQ(test, dcbm_take_wait(dcs, TEST_CHANS, NUMA_NO_NODE), 0);
+	KUNIT_EXPECT_EQ(test, test_take_wait(dcs, TEST_CHANS), 0);
 }
 
 static void test_take_some(struct kunit *test)
@@ -1064,24 +1244,24 @@ static void test_take_some(struct kunit *test)
 	int i;
 
 	test_serve(test, 3);
-	KUNIT_ASSERT_EQ(test, dcbm_take(dcs, 2, NUMA_NO_NODE), 2);
+	KUNIT_ASSERT_EQ(test, test_take(dcs, 2), 2);
 	KUNIT_EXPECT_PTR_NE(test, dcs[0], dcs[1]);
 	KUNIT_EXPECT_EQ(test, dcs[0]->state, DCBM_BUSY);
 	KUNIT_EXPECT_EQ(test, dcs[1]->state, DCBM_BUSY);
 
 	/* The one that is left, though more are wanted */
-	KUNIT_ASSERT_EQ(test, dcbm_take(dcs + 2, 2, NUMA_NO_NODE), 1);
+	KUNIT_ASSERT_EQ(test, test_take(dcs + 2, 2), 1);
 	KUNIT_EXPECT_PTR_NE(test, dcs[2], dcs[0]);
 	KUNIT_EXPECT_PTR_NE(test, dcs[2], dcs[1]);
 
 	/* All are busy: worth waiting for, but not forever */
-	KUNIT_EXPECT_EQ(test, dcbm_take(dcs + 3, 1, NUMA_NO_NODE), UINT_MAX);
-	KUNIT_EXPECT_EQ(test, dcbm_take_wait(dcs + 3, 1, NUMA_NO_NODE), 0);
+	KUNIT_EXPECT_EQ(test, test_take(dcs + 3, 1), UINT_MAX);
+	KUNIT_EXPECT_EQ(test, test_take_wait(dcs + 3, 1), 0);
 
 	dcbm_put(dcs, 3);
 	for (i = 0; i < 3; i++)
 		KUNIT_EXPECT_EQ(test, t->dcs[i]->state, DCBM_IDLE);
-	KUNIT_EXPECT_EQ(test, dcbm_take_wait(dcs, TEST_CHANS, NUMA_NO_NODE), 3);
+	KUNIT_EXPECT_EQ(test, test_take_wait(dcs, TEST_CHANS), 3);
 	dcbm_put(dcs, 3);
 }
 
@@ -1098,19 +1278,73 @@ static void test_take_local(struct kunit *test)
 	set_dev_node(t->dcs[3]->dev, 1);
 	test_serve(test, 4);
 
-	KUNIT_ASSERT_EQ(test, dcbm_take(dcs, 1, 1), 1);
+	KUNIT_ASSERT_EQ(test, dcbm_take(dcs, 1, 1, 1), 1);
 	KUNIT_EXPECT_PTR_EQ(test, dcs[0], t->dcs[1]);
 	dcbm_put(dcs, 1);
 
-	KUNIT_ASSERT_EQ(test, dcbm_take(dcs, 3, 1), 3);
+	KUNIT_ASSERT_EQ(test, dcbm_take(dcs, 3, 1, 1), 3);
 	KUNIT_EXPECT_PTR_EQ(test, dcs[0], t->dcs[1]);
 	KUNIT_EXPECT_PTR_EQ(test, dcs[1], t->dcs[3]);
-	KUNIT_EXPECT_PTR_EQ(test, dcs[2], t->dcs[0]);
+	KUNIT_EXPECT_PTR_EQ(test, dcs[2], t->dcs[2]);
 	dcbm_put(dcs, 3);
 
-	/* Nothing is local: whatever there is */
-	KUNIT_EXPECT_EQ(test, dcbm_take(dcs, 4, 7), 4);
+	/* Where memory comes from is as near as where it goes */
+	KUNIT_ASSERT_EQ(test, dcbm_take(dcs, 3, 0, 1), 3);
+	KUNIT_EXPECT_PTR_EQ(test, dcs[2], t->dcs[3]);
+	dcbm_put(dcs, 3);
+	KUNIT_ASSERT_EQ(test, dcbm_take(dcs, 4, 1, 1), 4);
+	KUNIT_EXPECT_PTR_EQ(test, dcs[2], t->dcs[2]);
+	KUNIT_EXPECT_PTR_EQ(test, dcs[3], t->dcs[0]);
 	dcbm_put(dcs, 4);
+
+	/* Those far away only if that is allowed; nor are they waited for */
+	dcbm_remote = false;
+	KUNIT_EXPECT_EQ(test, dcbm_take(dcs, 4, 1, 1), 3);
+	KUNIT_EXPECT_EQ(test, dcbm_take(dcs + 3, 1, 7, 7), UINT_MAX);
+	dcbm_put(dcs, 3);
+	KUNIT_EXPECT_EQ(test, dcbm_take(dcs, 4, 7, 7), 1);
+	KUNIT_EXPECT_PTR_EQ(test, dcs[0], t->dcs[2]);
+	dcbm_put(dcs, 1);
+	t->dcs[2]->state = DCBM_STUCK;
+	KUNIT_EXPECT_EQ(test, dcbm_take(dcs, 4, 7, 7), 0);
+	t->dcs[2]->state = DCBM_IDLE;
+	dcbm_remote = true;
+
+	/* Nothing is local: whatever there is */
+	KUNIT_EXPECT_EQ(test, dcbm_take(dcs, 4, 7, 7), 4);
+	dcbm_put(dcs, 4);
+}
+
+/* Whoever comes first does not get all if there are others */
+static void test_take_fair(struct kunit *test)
+{
+	struct dcbm_chan *dcs[TEST_CHANS];
+
+	test_serve(test, TEST_CHANS);
+	atomic_set(&dcbm_batches, 2);
+	KUNIT_EXPECT_EQ(test, dcbm_take(dcs, TEST_CHANS, 0, 0), 2);
+	KUNIT_EXPECT_EQ(test, dcbm_take(dcs + 2, TEST_CHANS, 0, 0), 2);
+	dcbm_put(dcs, 4);
+	/* One is the least that is any use */
+	atomic_set(&dcbm_batches, 9);
+	KUNIT_EXPECT_EQ(test, dcbm_take(dcs, TEST_CHANS, 0, 0), 1);
+	dcbm_put(dcs, 1);
+	atomic_set(&dcbm_batches, 1);
+	KUNIT_EXPECT_EQ(test, dcbm_take(dcs, TEST_CHANS, 0, 0), TEST_CHANS);
+	dcbm_put(dcs, TEST_CHANS);
+	atomic_set(&dcbm_batches, 0);
+}
+
+static void test_take_leaving(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct dcbm_chan *dcs[TEST_CHANS];
+
+	test_serve(test, 2);
+	t->dcs[0]->leaving = true;
+	KUNIT_ASSERT_EQ(test, dcbm_take(dcs, 2, 0, 0), 1);
+	KUNIT_EXPECT_PTR_EQ(test, dcs[0], t->dcs[1]);
+	dcbm_put(dcs, 1);
 }
 
 static void test_take_stuck(struct kunit *test)
@@ -1121,7 +1355,7 @@ static void test_take_stuck(struct kunit *test)
 	test_serve(test, 3);
 	t->dcs[0]->state = DCBM_STUCK;
 	t->dcs[1]->state = DCBM_RECOVERED;
-	KUNIT_ASSERT_EQ(test, dcbm_take(dcs, 3, NUMA_NO_NODE), 1);
+	KUNIT_ASSERT_EQ(test, test_take(dcs, 3), 1);
 	KUNIT_EXPECT_PTR_EQ(test, dcs[0], t->dcs[2]);
 
 	/* One that gets stuck while it is busy does not become idle */
@@ -1129,7 +1363,7 @@ static void test_take_stuck(struct kunit *test)
 	dcbm_put(dcs, 1);
 	KUNIT_EXPECT_EQ(test, t->dcs[2]->state, DCBM_STUCK);
 	/* And is not waited for */
-	KUNIT_EXPECT_EQ(test, dcbm_take(dcs, 3, NUMA_NO_NODE), 0);
+	KUNIT_EXPECT_EQ(test, test_take(dcs, 3), 0);
 }
 
 /* Start a share of the whole batch on the first channel */
@@ -1210,7 +1444,7 @@ static void test_silent(struct kunit *test)
 
 	dcbm_put(&dc, 1);
 	KUNIT_EXPECT_EQ(test, dc->state, DCBM_STUCK);
-	KUNIT_EXPECT_EQ(test, dcbm_take(dcs, 1, NUMA_NO_NODE), 0);
+	KUNIT_EXPECT_EQ(test, test_take(dcs, 1), 0);
 
 	/* Turning it off does not free it either, however often */
 	dcbm_release_chans();
@@ -1250,7 +1484,7 @@ static void test_late(struct kunit *test)
 		KUNIT_EXPECT_TRUE(test, test_lost(t, i));
 		KUNIT_EXPECT_FALSE(test, test_copied(t, i));
 	}
-	KUNIT_EXPECT_EQ(test, dcbm_take(dcs, 1, NUMA_NO_NODE), 0);
+	KUNIT_EXPECT_EQ(test, test_take(dcs, 1), 0);
 }
 
 static const char *test_unfit_of(struct test_chan *tc)
@@ -1287,16 +1521,44 @@ static void test_unfit(struct kunit *test)
 	KUNIT_EXPECT_NULL(test, test_unfit_of(tc));
 }
 
+/* Small folios pay if all engines take lists, and as the operator has it */
+static void test_min_bytes_auto(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	unsigned int was = dcbm_min_bytes;
+	bool was_auto = dcbm_min_bytes_auto;
+
+	test_serve(test, 2);
+	guard(mutex)(&dcbm_mutex);
+	dcbm_min_bytes_auto = true;
+	t->dcs[0]->sg = true;
+	dcbm_apply_min_bytes();
+	KUNIT_EXPECT_EQ(test, dcbm_min_bytes, DCBM_MIN_BYTES);
+	t->dcs[1]->sg = true;
+	dcbm_apply_min_bytes();
+	KUNIT_EXPECT_EQ(test, dcbm_min_bytes, 0);
+	dcbm_min_bytes_auto = false;
+	dcbm_min_bytes = SZ_64K;
+	dcbm_apply_min_bytes();
+	KUNIT_EXPECT_EQ(test, dcbm_min_bytes, SZ_64K);
+
+	dcbm_min_bytes = was;
+	dcbm_min_bytes_auto = was_auto;
+}
+
 static struct kunit_case chans_test_cases[] = {
 	KUNIT_CASE(test_take_none),
 	KUNIT_CASE(test_take_some),
 	KUNIT_CASE(test_take_local),
+	KUNIT_CASE(test_take_fair),
+	KUNIT_CASE(test_take_leaving),
 	KUNIT_CASE(test_take_stuck),
 	KUNIT_CASE(test_finish),
 	KUNIT_CASE(test_finish_unmapped),
 	KUNIT_CASE(test_silent),
 	KUNIT_CASE(test_late),
 	KUNIT_CASE(test_unfit),
+	KUNIT_CASE(test_min_bytes_auto),
 	{}
 };
 
@@ -1354,7 +1616,7 @@ static unsigned int test_run(struct kunit *test)
 		KUNIT_ASSERT_TRUE(test, test_same(t, i));
 	}
 	KUNIT_EXPECT_EQ(test, atomic64_read(&dcbm_migrated) - migrated, copied);
-	if (t->batch.bytes >= dcbm_min_bytes)
+	if (t->batch.bytes >= dcbm_min_batch_bytes)
 		KUNIT_EXPECT_EQ(test, atomic64_read(&dcbm_failures) - failures,
 				t->batch.nr - copied);
 	return copied;
@@ -1391,18 +1653,18 @@ static void test_copy_rounds(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, t->chans[0].nr_txs, DCBM_MAX_SEGS + 3);
 }
 
-static void test_copy_min_bytes(struct kunit *test)
+static void test_copy_min_batch_bytes(struct kunit *test)
 {
 	struct dcbm_test *t = test->priv;
 
 	test_serve(test, 1);
 	test_add_many(test, 2, 0);
-	dcbm_min_bytes = 2 * PAGE_SIZE + 1;
+	dcbm_min_batch_bytes = 2 * PAGE_SIZE + 1;
 	KUNIT_EXPECT_EQ(test, test_run(test), 0);
 	KUNIT_EXPECT_EQ(test, t->chans[0].nr_txs, 0);
 	/* It was not to be copied, so that is no failure */
 	KUNIT_EXPECT_EQ(test, atomic64_read(&dcbm_failures), t->failures);
-	dcbm_min_bytes = 2 * PAGE_SIZE;
+	dcbm_min_batch_bytes = 2 * PAGE_SIZE;
 	KUNIT_EXPECT_EQ(test, test_run(test), 2);
 }
 
@@ -1447,6 +1709,49 @@ static void test_copy_faults(struct kunit *test)
 	}
 }
 
+/*
+ * An error in a list: what was copied before is not copied again, and what comes
+ * after it piece by piece, so that only the folio that fails is left to the CPU.
+ */
+static void test_copy_spoilt(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct test_chan *tc = &t->chans[0];
+	struct dcbm_chan *dc = t->dcs[0];
+	unsigned int good;
+
+	test_serve(test, 1);
+	dc->sg = true;
+	dc->max_seg = SZ_16K;
+	test_add_many(test, 8, 1);
+	test_add_many(test, 8, 2);
+	test_add(test, 3);
+	for (good = 0; good <= 17; good++) {
+		unsigned int left = 17 - good;
+		size_t bytes = 0;
+		unsigned int i;
+
+		for (i = 0; i < good; i++)
+			bytes += folio_size(t->batch.pairs[i].src);
+		test_chan_reset(tc);
+		/* And a little of the folio in which it happened */
+		tc->residue_sg = t->batch.bytes - bytes - !!left;
+		/* It happens again */
+		tc->fail = left ? 2 : 0;
+		KUNIT_EXPECT_EQ(test, test_run(test), left ? 16 : 17);
+		if (left)
+			KUNIT_EXPECT_FALSE(test, test_copied(t, good));
+		/* The last folio is two pieces */
+		KUNIT_EXPECT_EQ(test, tc->nr_txs, left ? 1 + left + 1 : 1);
+	}
+
+	/* If it cannot be tried again, what is good stays good */
+	test_chan_reset(tc);
+	tc->residue_sg = SZ_32K;
+	tc->refuse_from = 2;
+	KUNIT_EXPECT_EQ(test, test_run(test), 16);
+}
+
 /* The second channel does not answer; the first one's share is still good */
 static void test_copy_stuck(struct kunit *test)
 {
@@ -1487,7 +1792,7 @@ static void test_copy_random(struct kunit *test)
 	unsigned int run, i;
 
 	test_serve(test, TEST_CHANS);
-	dcbm_min_bytes = 0;
+	dcbm_min_batch_bytes = 0;
 	for (run = 0; run < 100; run++) {
 		bool bad = run & 1;
 
@@ -1511,9 +1816,10 @@ static void test_copy_random(struct kunit *test)
 static struct kunit_case copy_test_cases[] = {
 	KUNIT_CASE(test_copy_all),
 	KUNIT_CASE(test_copy_rounds),
-	KUNIT_CASE(test_copy_min_bytes),
+	KUNIT_CASE(test_copy_min_batch_bytes),
 	KUNIT_CASE(test_copy_no_channel),
 	KUNIT_CASE(test_copy_faults),
+	KUNIT_CASE(test_copy_spoilt),
 	KUNIT_CASE(test_copy_stuck),
 	KUNIT_CASE(test_copy_random),
 	{}

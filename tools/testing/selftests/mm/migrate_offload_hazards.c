@@ -2648,6 +2648,7 @@ static struct {
 	/* What else migrates, as kcompactd, is not counted, nor held */
 	{ DCBM_PARAMS "reason_mask", REASON },
 	{ DCBM_PARAMS "min_bytes", "0" },
+	{ DCBM_PARAMS "min_batch_bytes", "0" },
 	/* The engine is held for as long as we like */
 	{ DCBM_PARAMS "timeout_ms", HOLD_MS },
 	/* Nobody else shall move what we look at */

@@ -19,7 +19,7 @@ STRESS=$BENCH			# what stress_start runs
 MODULE=/sys/module/dcbm
 PARAMS=$MODULE/parameters
 MAX_BATCHED=/sys/module/migrate/parameters/max_batched_pages
-SETTABLE="nr_dma_chan reason_mask min_bytes timeout_ms"
+SETTABLE="nr_dma_chan reason_mask min_bytes min_batch_bytes remote timeout_ms"
 SPLATS='BUG:|WARNING:|Oops|KASAN:|DMA-API:.*error|general protection|rcu: INFO:'
 SPLATS+='|pagealloc: |DMA-API: debugging out of memory'
 SPLATS+='|turning off the locking correctness validator'
@@ -97,6 +97,8 @@ reset_params()
 	set_param nr_dma_chan 1 &&
 	set_param reason_mask all &&
 	set_param min_bytes 0 &&
+	set_param min_batch_bytes 0 &&
+	set_param remote Y &&
 	set_param timeout_ms "${saved[timeout_ms]}" &&
 	set_param folios_migrated 0 &&
 	set_param folios_failures 0 || return 1

@@ -320,7 +320,8 @@ void dcbm_save(void)
 void dcbm_show(void)
 {
 	static const char * const names[] = {
-		"reason_mask", "min_bytes", "timeout_ms",
+		"reason_mask", "min_bytes", "min_batch_bytes", "remote",
+		"timeout_ms",
 	};
 	char buf[256];
 	unsigned int i;

@@ -37,7 +37,8 @@ test_readable()
 {
 	local name value ret=0
 
-	for name in nr_dma_chan min_bytes timeout_ms folios_migrated folios_failures; do
+	for name in nr_dma_chan min_bytes min_batch_bytes timeout_ms \
+		    folios_migrated folios_failures; do
 		value=$(param "$name")
 		[[ $value =~ ^[0-9]+$ ]] && continue
 		msg "$name: '$value' is not a number"
@@ -86,8 +87,18 @@ test_bad_reason_mask()
 
 test_bad_min_bytes()
 {
-	is_refused "$PARAMS/min_bytes" "${GARBAGE[@]}" 1073741825 \
-		18446744073709551616 lots 0x 12q
+	local name ret=0
+
+	for name in min_bytes min_batch_bytes; do
+		is_refused "$PARAMS/$name" "${GARBAGE[@]}" 1073741825 \
+			18446744073709551616 lots 0x 12q || ret=1
+	done
+	return "$ret"
+}
+
+test_bad_remote()
+{
+	is_refused "$PARAMS/remote" "${GARBAGE[@]}" 2 maybe xyz
 }
 
 test_bad_timeout_ms()
@@ -198,9 +209,27 @@ test_reason_on()
 	bench -a -m dcbm -c 1 -b 4M -r 1 -s 4K,64K
 }
 
+# Of folios of two sizes in the same batch, the smaller are the CPU's
 test_min_bytes()
 {
 	set_param min_bytes 1073741824 || return 1
+	none_offloaded || return 1
+	set_param offloading N && set_param min_bytes 65536 || return 1
+	bench -a -m dcbm -c 1 -b 4M -r 1 -s 64K || return 1
+	set_param folios_migrated 0 && set_param offloading Y || return 1
+	bench -t 1 -b 4M -s 4K,16K || return 1
+	[ "$(param folios_migrated)" -eq 0 ] || return 1
+	# It depends on the engines
+	set_param min_bytes auto && [[ $(param min_bytes) =~ ^(0|16384)$ ]] ||
+		return 1
+	# It is not only looked at when offloading is turned on
+	set_param min_bytes 0 && bench -t 1 -b 4M -s 4K || return 1
+	[ "$(param folios_migrated)" -gt 0 ]
+}
+
+test_min_batch_bytes()
+{
+	set_param min_batch_bytes 1073741824 || return 1
 	none_offloaded
 }
 
@@ -291,7 +320,8 @@ test_load_parameters()
 	can_reload || return "$KSFT_SKIP"
 	set_param offloading N || return 1
 	rmmod dcbm || return 1
-	for name in reason_mask nr_dma_chan min_bytes timeout_ms offloading; do
+	for name in reason_mask nr_dma_chan min_bytes min_batch_bytes \
+		    timeout_ms offloading; do
 		values+=("$name=99999999999999999999" "$name=-1"
 			 "$name="$'\1' "$name="$'\377\376\1')
 		# Of this, the kernel looks at the first character only
@@ -300,7 +330,7 @@ test_load_parameters()
 	for bad in "${values[@]}" reason_mask=bogus reason_mask= reason_mask \
 		   nr_dma_chan=0 nr_dma_chan=33 min_bytes=lots \
 		   min_bytes=1073741825 timeout_ms=0 offloading=maybe \
-		   offloading= offloading channels=none; do
+		   offloading= offloading remote=perhaps channels=none; do
 		if load_dcbm "$bad"; then
 			msg "loaded with $bad"
 			rmmod dcbm
@@ -341,6 +371,7 @@ TESTS=(
 	"test_bad_offloading|offloading: wrong values are refused"
 	"test_bad_nr_dma_chan|nr_dma_chan: wrong values are refused"
 	"test_bad_reason_mask|reason_mask: wrong values are refused"
+	"test_bad_remote|remote: wrong values are refused"
 	"test_bad_min_bytes|min_bytes: wrong values are refused"
 	"test_bad_timeout_ms|timeout_ms: wrong values are refused"
 	"test_bad_max_batched_pages|max_batched_pages: wrong values are refused"
@@ -351,7 +382,8 @@ TESTS=(
 	"test_counters|counters count and can be reset"
 	"test_reason_off|reason_mask: nothing is offloaded without the reason"
 	"test_reason_on|reason_mask: everything is offloaded with the reason"
-	"test_min_bytes|min_bytes: smaller batches are left to the CPU"
+	"test_min_bytes|min_bytes: smaller folios are left to the CPU"
+	"test_min_batch_bytes|min_batch_bytes: smaller batches are left to the CPU"
 	"test_batch_sizes|max_batched_pages: small, odd and large batches"
 	"test_toggle|offloading switched on and off under migration"
 	"test_unload|dcbm unloaded under migration"

@@ -29,13 +29,13 @@ DMA_SIM=/sys/kernel/debug/dma-sim
 DMA_SIM_DRIVER=/sys/bus/platform/drivers/dma-sim
 FAULTS="fail_read fail_write short_copy refuse_prep refuse_submit reorder delay_us stall"
 # Parameters with which as much as possible is offloaded
-OPEN="reason_mask=all min_bytes=0 nr_dma_chan=16"
+OPEN="reason_mask=all min_bytes=0 min_batch_bytes=0 nr_dma_chan=16"
 
 DISTURBANCES=(
 	"offloading|offloading off and on"
 	"nr_dma_chan|nr_dma_chan changed"
 	"reason_mask|reason_mask changed"
-	"min_bytes|min_bytes changed"
+	"min_bytes|min_bytes and min_batch_bytes changed"
 	"timeout_ms|timeout_ms changed"
 	"max_batched_pages|max_batched_pages changed"
 	"reload|dcbm unloaded and loaded"
@@ -119,7 +119,9 @@ d_reason_mask()
 d_min_bytes()
 {
 	pick 0 1 8192 65536 1048576
-	set_param min_bytes "$picked"
+	set_param min_bytes "$picked" || return 1
+	pick 0 1 8192 65536 1048576
+	set_param min_batch_bytes "$picked"
 }
 
 # At 1 ms, engines are not always in time, so channels get stuck, and recover

@@ -978,6 +978,41 @@ static void test_sg(struct kunit *test)
 	}
 }
 
+/* What a list has copied is not copied again, wherever in a segment that ends */
+static void test_cut_resume(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct test_chan *tc = &t->chans[0];
+	struct dcbm_chan *dc = tc->dc;
+	struct dcbm_pos pos = {};
+	size_t follows;
+	unsigned int i;
+
+	test_add_many(test, 3, 1);
+	dcbm_fill(dc, &t->batch, &pos, t->batch.bytes);
+	test_merge(test, &dc->src, TEST_BASE_SRC, SIZES(K(24)));
+	test_merge(test, &dc->dst, TEST_BASE_DST, SIZES(K(4), K(20)));
+	dc->nr_descs = 1;
+	dc->resume = (struct dcbm_pos) { .pair = 1 };
+	dc->resume_at = K(8);
+	dcbm_submit(dc, &t->batch);
+
+	KUNIT_ASSERT_EQ(test, tc->nr_txs, 2);
+	KUNIT_ASSERT_EQ(test, dc->nr_descs, 3);
+	for (i = 0; i < 2; i++) {
+		struct test_tx *ttx = &tc->txs[i];
+
+		KUNIT_EXPECT_EQ(test, ttx->len, K(8));
+		KUNIT_EXPECT_EQ(test, dc->descs[i + 1].pos.pair, i + 1);
+		KUNIT_EXPECT_TRUE(test, ttx->src ==
+				  test_addr(test, &dc->src, K(8) * (i + 1),
+					    &follows));
+		KUNIT_EXPECT_TRUE(test, ttx->dst ==
+				  test_addr(test, &dc->dst, K(8) * (i + 1),
+					    &follows));
+	}
+}
+
 static struct kunit_case cut_test_cases[] = {
 	KUNIT_CASE(test_cut_plain),
 	KUNIT_CASE(test_cut_merged),
@@ -990,6 +1025,7 @@ static struct kunit_case cut_test_cases[] = {
 	KUNIT_CASE(test_refused_all),
 	KUNIT_CASE(test_cut_too_fine),
 	KUNIT_CASE(test_sg),
+	KUNIT_CASE(test_cut_resume),
 	{}
 };
 

@@ -334,7 +334,7 @@ void dcbm_show(void)
 		ksft_print_msg("migrate max_batched_pages: %s\n", buf);
 }
 
-/* Number of claimed channels: one line each */
+/* Number of claimed channels: one line each, but for engines passed over */
 unsigned int dcbm_nr_claimed(void)
 {
 	unsigned int nr = 0;
@@ -345,7 +345,7 @@ unsigned int dcbm_nr_claimed(void)
 	if (!f)
 		return 0;
 	while (fgets(line, sizeof(line), f))
-		if (line[strspn(line, " \t\n")])
+		if (line[strspn(line, " \t\n")] && !strstr(line, " unfit: "))
 			nr++;
 	fclose(f);
 	return nr;

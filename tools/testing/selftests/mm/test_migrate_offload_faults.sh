@@ -38,7 +38,7 @@ load_sim()
 
 claimed()
 {
-	cut -d ' ' -f 1 "$PARAMS/channels"
+	grep -v ' unfit: ' "$PARAMS/channels" | cut -d ' ' -f 1
 }
 
 # knob NAME VALUE [CHANNEL...]: of all channels that dcbm has, by default
@@ -124,7 +124,7 @@ failures_rise()
 
 all_idle()
 {
-	! grep -qv ' idle$' "$PARAMS/channels" && return 0
+	! grep -v ' unfit: ' "$PARAMS/channels" | grep -qv ' idle$' && return 0
 	msg "channels: $(tr '\n' ';' < "$PARAMS/channels")"
 	return 1
 }

@@ -48,6 +48,12 @@ param()
 	cat "$PARAMS/$1"
 }
 
+# The names of the channels that dcbm has, not of those that it passed over
+claimed()
+{
+	grep -v ' unfit: ' "$PARAMS/channels" | cut -d ' ' -f 1
+}
+
 # write_to FILE VALUE: VALUE may have escapes. Sets $error if it is refused.
 write_to()
 {

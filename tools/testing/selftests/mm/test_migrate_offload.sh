@@ -157,14 +157,14 @@ test_chan_busy()
 {
 	set_param nr_dma_chan 1 || return 1
 	set_param offloading Y || return 1
-	[ "$(param channels | grep -cv ' unfit: ')" -eq 1 ] || { msg "channels: $(param channels)"; return 1; }
+	[ "$(claimed | wc -l)" -eq 1 ] || { msg "channels: $(param channels)"; return 1; }
 	is_refused "$PARAMS/nr_dma_chan" 2 || return 1
 	if ! [[ $error =~ busy ]]; then
 		msg "nr_dma_chan with offloading on: $error"
 		return 1
 	fi
 	set_param offloading N || return 1
-	[ -z "$(param channels | grep -v ' unfit: ')" ] || { msg "channels are kept: $(param channels)"; return 1; }
+	[ -z "$(claimed)" ] || { msg "channels are kept: $(param channels)"; return 1; }
 	set_param nr_dma_chan 2
 }
 

@@ -36,11 +36,6 @@ load_sim()
 	load_module dma-sim "$@"
 }
 
-claimed()
-{
-	grep -v ' unfit: ' "$PARAMS/channels" | cut -d ' ' -f 1
-}
-
 # knob NAME VALUE [CHANNEL...]: of all channels that dcbm has, by default
 knob()
 {

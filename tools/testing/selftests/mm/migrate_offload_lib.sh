@@ -18,7 +18,7 @@ BENCH=${DIR}/migrate_offload
 STRESS=$BENCH			# what stress_start runs
 MODULE=/sys/module/dcbm
 PARAMS=$MODULE/parameters
-MAX_BATCHED=/sys/module/migrate/parameters/max_batched_pages
+MAX_BATCH=/sys/module/migrate/parameters/max_batch_bytes
 SETTABLE="nr_dma_chan reason_mask min_bytes min_batch_bytes remote timeout_ms"
 SPLATS='BUG:|WARNING:|Oops|KASAN:|DMA-API:.*error|general protection|rcu: INFO:'
 SPLATS+='|pagealloc: |DMA-API: debugging out of memory'
@@ -109,8 +109,8 @@ reset_params()
 	set_param folios_migrated 0 &&
 	set_param folios_failures 0 || return 1
 
-	[ -z "${saved[max_batched_pages]}" ] ||
-		write_to "$MAX_BATCHED" "${saved[max_batched_pages]}"
+	[ -z "${saved[max_batch_bytes]}" ] ||
+		write_to "$MAX_BATCH" "${saved[max_batch_bytes]}"
 }
 
 save_params()
@@ -120,15 +120,15 @@ save_params()
 	for name in offloading $SETTABLE; do
 		saved[$name]=$(param "$name") || return 1
 	done
-	[ ! -r "$MAX_BATCHED" ] || saved[max_batched_pages]=$(cat "$MAX_BATCHED")
+	[ ! -r "$MAX_BATCH" ] || saved[max_batch_bytes]=$(cat "$MAX_BATCH")
 }
 
 restore_params()
 {
 	local name
 
-	[ -z "${saved[max_batched_pages]}" ] ||
-		write_to "$MAX_BATCHED" "${saved[max_batched_pages]}"
+	[ -z "${saved[max_batch_bytes]}" ] ||
+		write_to "$MAX_BATCH" "${saved[max_batch_bytes]}"
 	[ -d "$PARAMS" ] || return
 	set_param offloading N
 	for name in $SETTABLE; do

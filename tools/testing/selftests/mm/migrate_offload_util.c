@@ -329,9 +329,9 @@ void dcbm_show(void)
 	for (i = 0; i < ARRAY_SIZE(names); i++)
 		if (!dcbm_read(names[i], buf, sizeof(buf)))
 			ksft_print_msg("dcbm %s: %s\n", names[i], buf);
-	if (!read_text("/sys/module/migrate/parameters/max_batched_pages", buf,
+	if (!read_text("/sys/module/migrate/parameters/max_batch_bytes", buf,
 		       sizeof(buf)))
-		ksft_print_msg("migrate max_batched_pages: %s\n", buf);
+		ksft_print_msg("migrate max_batch_bytes: %s\n", buf);
 }
 
 /* Number of claimed channels: one line each, but for engines passed over */

@@ -106,14 +106,14 @@ test_bad_timeout_ms()
 	is_refused "$PARAMS/timeout_ms" "${GARBAGE[@]}" 0 60001 4294967296 soon 10s
 }
 
-test_bad_max_batched_pages()
+test_bad_max_batch_bytes()
 {
-	if [ ! -e "$MAX_BATCHED" ]; then
-		why="no $MAX_BATCHED"
+	if [ ! -e "$MAX_BATCH" ]; then
+		why="no $MAX_BATCH"
 		return "$KSFT_SKIP"
 	fi
-	is_refused "$MAX_BATCHED" "${GARBAGE[@]}" 0 \
-		$((1073741824 / $(getconf PAGESIZE) + 1)) 4294967296 many 512p
+	is_refused "$MAX_BATCH" "${GARBAGE[@]}" 0 $(($(getconf PAGESIZE) - 1)) \
+		1073741825 4294967296 18446744073709555712 many 512p
 }
 
 test_readonly_channels()
@@ -235,18 +235,18 @@ test_min_batch_bytes()
 
 test_batch_sizes()
 {
-	local pages
+	local bytes
 
-	if [ ! -e "$MAX_BATCHED" ]; then
-		why="no $MAX_BATCHED"
+	if [ ! -e "$MAX_BATCH" ]; then
+		why="no $MAX_BATCH"
 		return "$KSFT_SKIP"
 	fi
-	for pages in 2 33 4096; do
-		if ! write_to "$MAX_BATCHED" "$pages"; then
-			msg "max_batched_pages: '$pages' is refused: $error"
+	for bytes in 8192 135169 16777216; do
+		if ! write_to "$MAX_BATCH" "$bytes"; then
+			msg "max_batch_bytes: '$bytes' is refused: $error"
 			return 1
 		fi
-		msg "max_batched_pages: $(cat "$MAX_BATCHED")"
+		msg "max_batch_bytes: $(cat "$MAX_BATCH")"
 		# Which small batches are worth offloading is not for us to say.
 		set_param offloading Y || return 1
 		bench -t 1 -b 8M -s 4K,64K,2M || return 1
@@ -374,7 +374,7 @@ TESTS=(
 	"test_bad_remote|remote: wrong values are refused"
 	"test_bad_min_bytes|min_bytes: wrong values are refused"
 	"test_bad_timeout_ms|timeout_ms: wrong values are refused"
-	"test_bad_max_batched_pages|max_batched_pages: wrong values are refused"
+	"test_bad_max_batch_bytes|max_batch_bytes: wrong values are refused"
 	"test_readonly_channels|channels: cannot be written"
 	"test_reason_names|reason_mask: names, all, none and numbers"
 	"test_chan_busy|nr_dma_chan: cannot change while offloading is on"
@@ -384,7 +384,7 @@ TESTS=(
 	"test_reason_on|reason_mask: everything is offloaded with the reason"
 	"test_min_bytes|min_bytes: smaller folios are left to the CPU"
 	"test_min_batch_bytes|min_batch_bytes: smaller batches are left to the CPU"
-	"test_batch_sizes|max_batched_pages: small, odd and large batches"
+	"test_batch_sizes|max_batch_bytes: small, odd and large batches"
 	"test_toggle|offloading switched on and off under migration"
 	"test_unload|dcbm unloaded under migration"
 	"test_load_parameters|dcbm loaded with parameters, good and bad"

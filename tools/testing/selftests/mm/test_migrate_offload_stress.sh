@@ -37,7 +37,7 @@ DISTURBANCES=(
 	"reason_mask|reason_mask changed"
 	"min_bytes|min_bytes and min_batch_bytes changed"
 	"timeout_ms|timeout_ms changed"
-	"max_batched_pages|max_batched_pages changed"
+	"max_batch_bytes|max_batch_bytes changed"
 	"reload|dcbm unloaded and loaded"
 	"cpu|a CPU offline and online"
 	"memory_block|a memory block offline and online"
@@ -131,14 +131,18 @@ d_timeout_ms()
 	set_param timeout_ms "$picked"
 }
 
-d_max_batched_pages()
+d_max_batch_bytes()
 {
-	if [ ! -e "$MAX_BATCHED" ]; then
-		why="no $MAX_BATCHED"
+	local page
+
+	if [ ! -e "$MAX_BATCH" ]; then
+		why="no $MAX_BATCH"
 		return "$KSFT_SKIP"
 	fi
-	pick 1 2 33 512 2048 "${saved[max_batched_pages]}"
-	write_to "$MAX_BATCHED" "$picked"
+	page=$(getconf PAGESIZE)
+	pick "$page" $((2 * page)) $((33 * page + 1)) 2097152 8388608 \
+		"${saved[max_batch_bytes]}"
+	write_to "$MAX_BATCH" "$picked"
 }
 
 # ---- dcbm -----------------------------------------------------------------
@@ -485,7 +489,7 @@ state_of_system()
 {
 	cat /sys/devices/system/cpu/online
 	grep -H . /sys/devices/system/memory/memory*/{state,valid_zones} \
-		"$MAX_BATCHED" /sys/kernel/mm/transparent_hugepage/{,*/}*enabled \
+		"$MAX_BATCH" /sys/kernel/mm/transparent_hugepage/{,*/}*enabled \
 		/sys/kernel/mm/transparent_hugepage/khugepaged/pages_to_scan \
 		2>/dev/null
 	cut -d ' ' -f 1 /proc/modules | sort
@@ -659,7 +663,7 @@ test_state()
 {
 	local now
 
-	write_to "$MAX_BATCHED" "${saved[max_batched_pages]}"
+	write_to "$MAX_BATCH" "${saved[max_batch_bytes]}"
 	now=$(state_of_system)
 	[ "$now" = "$state_before" ] && return
 	diff <(echo "$state_before") <(echo "$now") | sed 's/^/# /'

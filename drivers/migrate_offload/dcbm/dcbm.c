@@ -1230,6 +1230,14 @@ MODULE_PARM_DESC(timeout_ms,
 
 static int dcbm_counter_set(const char *val, const struct kernel_param *kp)
 {
+	unsigned int zero;
+	int ret;
+
+	ret = kstrtouint(val, 0, &zero);
+	if (ret)
+		return ret;
+	if (zero)
+		return -EINVAL;
 	atomic64_set((atomic64_t *)kp->arg, 0);
 	return 0;
 }
@@ -1246,10 +1254,10 @@ static const struct kernel_param_ops dcbm_counter_ops = {
 };
 module_param_cb(folios_migrated, &dcbm_counter_ops, &dcbm_migrated, 0644);
 MODULE_PARM_DESC(folios_migrated,
-		 "Folios that were copied; any write resets the count");
+		 "Folios that were copied; 0 resets the count");
 module_param_cb(folios_failures, &dcbm_counter_ops, &dcbm_failures, 0644);
 MODULE_PARM_DESC(folios_failures,
-		 "Folios that should have been copied and were left to the CPU; any write resets the count");
+		 "Folios that should have been copied and were left to the CPU; 0 resets the count");
 
 static int dcbm_channels_get(char *buf, const struct kernel_param *kp)
 {

@@ -9,7 +9,7 @@
  * others are copied by the CPU in the move, as ever.
  *
  * Copying early moves the copy ahead of checks that otherwise precede it, so
- * folio_can_offload() lets only those folios through for which nothing but
+ * folio_offload_cause() lets only those folios through for which nothing but
  * plain bytes, which nobody can change any more, has to get to the other side.
  */
 #include <kunit/static_stub.h>
@@ -25,9 +25,11 @@
 #include <linux/static_call.h>
 #include <linux/string.h>
 #include <linux/sysfs.h>
+#include <linux/vmstat.h>
 #ifdef CONFIG_ARM64_MTE
 #include <asm/mte.h>
 #endif
+#include <trace/events/migrate.h>
 
 #include "internal.h"
 #include "migrate_copy_offload.h"
@@ -81,42 +83,84 @@ static bool folio_is_plain_bytes(struct folio *folio)
  * with a migrate_folio() of its own may lock more than the folio before it
  * copies, as for buffer heads, or refuse to copy, as secretmem does.
  */
-static bool mapping_can_offload(struct address_space *mapping)
+static enum migrate_cause mapping_offload_cause(struct address_space *mapping)
 {
 	if (!mapping)
-		return true;
+		return MC_NONE;
 	if (mapping_inaccessible(mapping))
-		return false;
-	return mapping->a_ops->migrate_folio == migrate_folio ||
-	       mapping->a_ops->migrate_folio == filemap_migrate_folio;
+		return MC_INACCESSIBLE;
+	if (mapping->a_ops->migrate_folio == migrate_folio ||
+	    mapping->a_ops->migrate_folio == filemap_migrate_folio)
+		return MC_NONE;
+	return MC_MAPPING;
 }
 
 /*
- * May the content of @src be copied to @dst now, ahead of the move? Both are
- * locked, and @src is unmapped and flushed from the TLBs, so no new user can
- * come by way of page tables. The references tell whether one is left from
- * before, and are looked at last.
+ * What speaks against copying the content of @src to @dst now, ahead of the
+ * move? Both are locked, and @src is unmapped and flushed from the TLBs, so no
+ * new user can come by way of page tables. The references tell whether one is
+ * left from before, and are looked at last.
  */
-static bool folio_can_offload(struct folio *src, struct folio *dst)
+static enum migrate_cause folio_offload_cause(struct folio *src,
+					      struct folio *dst)
 {
+	enum migrate_cause cause;
+
 	if (folio_size(src) < READ_ONCE(migrate_offload_min_bytes))
-		return false;
+		return MC_TOO_SMALL;
 	if (page_has_movable_ops(&src->page))
-		return false;
-	if (folio_test_hugetlb(src) || folio_is_zone_device(src) ||
-	    folio_is_zone_device(dst))
-		return false;
+		return MC_MOVABLE_OPS;
+	if (folio_test_hugetlb(src))
+		return MC_HUGETLB;
+	if (folio_is_zone_device(src) || folio_is_zone_device(dst))
+		return MC_ZONE_DEVICE;
 	if (folio_order(src) != folio_order(dst))
-		return false;
+		return MC_ORDER;
 	if (folio_contain_hwpoisoned_page(src))
-		return false;
-	if (!mapping_can_offload(folio_mapping(src)))
-		return false;
+		return MC_HWPOISON;
+	cause = mapping_offload_cause(folio_mapping(src));
+	if (cause)
+		return cause;
 	if (!folio_is_plain_bytes(src))
-		return false;
+		return MC_TAGGED;
 	if (folio_maybe_dma_pinned(src))
-		return false;
-	return folio_ref_count(src) == folio_expected_ref_count(src) + 1;
+		return MC_PINNED;
+	if (folio_ref_count(src) != folio_expected_ref_count(src) + 1)
+		return MC_REFERENCES;
+	return MC_NONE;
+}
+
+/* Causes that an operator does the same about are counted together */
+static enum vm_event_item cause_event(enum migrate_cause cause)
+{
+	switch (cause) {
+	case MC_SINGLE:
+	case MC_TOO_SMALL:
+		return PGMIGRATE_OFFLOAD_SMALL;
+	case MC_INACCESSIBLE:
+	case MC_MAPPING:
+		return PGMIGRATE_OFFLOAD_MAPPING;
+	case MC_PINNED:
+	case MC_REFERENCES:
+		return PGMIGRATE_OFFLOAD_BUSY;
+	case MC_NO_MEMORY:
+	case MC_MIGRATOR:
+	case MC_LOST:
+		return PGMIGRATE_OFFLOAD_FAILED;
+	default:
+		return PGMIGRATE_OFFLOAD_UNFIT;
+	}
+}
+
+/* The CPU is going to copy it, or nobody if it is lost */
+static void folio_left(struct folio *src, enum migrate_reason reason,
+		       enum migrate_cause cause)
+{
+	const long nr_pages = folio_nr_pages(src);
+
+	count_vm_events(PGMIGRATE_OFFLOAD_FALLBACK, nr_pages);
+	count_vm_events(cause_event(cause), nr_pages);
+	trace_mm_migrate_folio_not_offloaded(src, reason, cause);
 }
 
 static struct migrate_offload_batch *migrate_offload_get_batch(void)
@@ -168,10 +212,12 @@ static void batch_add(struct migrate_offload_batch *batch, struct folio *src,
  * it read of memory that has failed since may be wrong, so that is copied again
  * by the CPU, which can tell, and fails the migration of this folio alone.
  */
-static void batch_run(struct migrate_offload_batch *batch,
-		      struct list_head *lost_src, struct list_head *lost_dst)
+static unsigned int batch_run(struct migrate_offload_batch *batch,
+			      struct list_head *lost_src,
+			      struct list_head *lost_dst)
 {
-	unsigned int i;
+	unsigned int i, nr_copied = 0;
+	long nr_pages = 0;
 
 	static_call(migrate_offload_call)(batch);
 
@@ -181,13 +227,21 @@ static void batch_run(struct migrate_offload_batch *batch,
 		if (test_bit(i, batch->lost)) {
 			list_move_tail(&pair->src->lru, lost_src);
 			list_move_tail(&pair->dst->lru, lost_dst);
-		} else if (test_bit(i, batch->copied) &&
-			   !folio_contain_hwpoisoned_page(pair->src)) {
+			folio_left(pair->src, batch->reason, MC_LOST);
+		} else if (!test_bit(i, batch->copied)) {
+			folio_left(pair->src, batch->reason, MC_MIGRATOR);
+		} else if (folio_contain_hwpoisoned_page(pair->src)) {
+			folio_left(pair->src, batch->reason, MC_HWPOISON);
+		} else {
 			pair->dst->migrate_info |= FOLIO_CONTENT_COPIED;
+			nr_copied++;
+			nr_pages += folio_nr_pages(pair->src);
 		}
 	}
+	count_vm_events(PGMIGRATE_OFFLOAD_SUCCESS, nr_pages);
 	batch_reset(batch);
 	cond_resched();
+	return nr_copied;
 }
 
 /**
@@ -204,27 +258,39 @@ static void batch_run(struct migrate_offload_batch *batch,
  * with a migrator that does nothing, nothing is marked.
  *
  * Context: Process context, may sleep, folio locks held, possibly in reclaim.
+ *
+ * Return: how many folios have been copied.
  */
-void migrate_offload_copy(struct list_head *src_folios,
-			  struct list_head *dst_folios,
-			  struct list_head *lost_src,
-			  struct list_head *lost_dst,
-			  enum migrate_mode mode, enum migrate_reason reason)
+unsigned int migrate_offload_copy(struct list_head *src_folios,
+				  struct list_head *dst_folios,
+				  struct list_head *lost_src,
+				  struct list_head *lost_dst,
+				  enum migrate_mode mode,
+				  enum migrate_reason reason)
 {
 	struct migrate_offload_batch *batch;
 	struct folio *src, *src2, *dst, *dst2;
+	enum migrate_cause cause;
+	unsigned int nr_copied = 0;
 	int idx;
 
-	/* The CPU has copied a single small folio before any engine woke up */
 	src = list_first_entry_or_null(src_folios, struct folio, lru);
-	if (!src || (list_is_singular(src_folios) && !folio_test_large(src)))
-		return;
+	if (!src)
+		return 0;
+	/* The CPU has copied a single small folio before any engine woke up */
+	if (list_is_singular(src_folios) && !folio_test_large(src)) {
+		folio_left(src, reason, MC_SINGLE);
+		return 0;
+	}
 
 	idx = srcu_read_lock(&migrate_offload_srcu);
 
 	batch = migrate_offload_get_batch();
-	if (!batch)
+	if (!batch) {
+		list_for_each_entry(src, src_folios, lru)
+			folio_left(src, reason, MC_NO_MEMORY);
 		goto unlock;
+	}
 	batch_reset(batch);
 	batch->mode = mode;
 	batch->reason = reason;
@@ -232,18 +298,22 @@ void migrate_offload_copy(struct list_head *src_folios,
 	dst = list_first_entry(dst_folios, struct folio, lru);
 	list_for_each_entry_safe(src, src2, src_folios, lru) {
 		dst2 = list_next_entry(dst, lru);
-		if (folio_can_offload(src, dst))
+		cause = folio_offload_cause(src, dst);
+		if (cause)
+			folio_left(src, reason, cause);
+		else
 			batch_add(batch, src, dst);
 		if (batch->nr == MIGRATE_OFFLOAD_MAX_PAIRS)
-			batch_run(batch, lost_src, lost_dst);
+			nr_copied += batch_run(batch, lost_src, lost_dst);
 		dst = dst2;
 	}
 	if (batch->nr)
-		batch_run(batch, lost_src, lost_dst);
+		nr_copied += batch_run(batch, lost_src, lost_dst);
 
 	migrate_offload_put_batch(batch);
 unlock:
 	srcu_read_unlock(&migrate_offload_srcu, idx);
+	return nr_copied;
 }
 
 /**

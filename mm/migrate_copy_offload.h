@@ -13,11 +13,12 @@ struct list_head;
 DECLARE_STATIC_KEY_FALSE(migrate_offload_enabled);
 extern unsigned long migrate_offload_reasons;
 
-void migrate_offload_copy(struct list_head *src_folios,
-			  struct list_head *dst_folios,
-			  struct list_head *lost_src,
-			  struct list_head *lost_dst,
-			  enum migrate_mode mode, enum migrate_reason reason);
+unsigned int migrate_offload_copy(struct list_head *src_folios,
+				  struct list_head *dst_folios,
+				  struct list_head *lost_src,
+				  struct list_head *lost_dst,
+				  enum migrate_mode mode,
+				  enum migrate_reason reason);
 
 /**
  * migrate_should_offload - is a migrator there for this reason to migrate?
@@ -33,13 +34,12 @@ static inline bool migrate_should_offload(enum migrate_reason reason)
 	       (READ_ONCE(migrate_offload_reasons) & BIT(reason));
 }
 #else /* CONFIG_MIGRATION_COPY_OFFLOAD */
-static inline void migrate_offload_copy(struct list_head *src_folios,
-					struct list_head *dst_folios,
-					struct list_head *lost_src,
-					struct list_head *lost_dst,
-					enum migrate_mode mode,
-					enum migrate_reason reason)
+static inline unsigned int
+migrate_offload_copy(struct list_head *src_folios, struct list_head *dst_folios,
+		     struct list_head *lost_src, struct list_head *lost_dst,
+		     enum migrate_mode mode, enum migrate_reason reason)
 {
+	return 0;
 }
 
 static inline bool migrate_should_offload(enum migrate_reason reason)

@@ -16,6 +16,7 @@
 #include <linux/nodemask.h>
 #include <linux/rmap.h>
 #include <linux/swap.h>
+#include <linux/vmstat.h>
 
 #include "../swap.h"
 
@@ -302,6 +303,18 @@ static bool test_is_offered(struct kunit *test)
 	return offered;
 }
 
+/* What kept the pair in the middle from being offered, if something did */
+static enum migrate_cause test_cause(struct kunit *test)
+{
+	struct offload_test *t = test->priv;
+	struct migrate_pair *pair = &t->pairs[1];
+	enum migrate_cause cause;
+
+	cause = folio_offload_cause(pair->src, pair->dst);
+	KUNIT_EXPECT_EQ(test, test_is_offered(test), cause == MC_NONE);
+	return cause;
+}
+
 static const unsigned int test_orders[] = { 0, 1, 4 };
 
 static void test_order_desc(const unsigned int *order, char *desc)
@@ -321,7 +334,7 @@ static void test_plain(struct kunit *test)
 	unsigned int order = test_param_order(test);
 
 	test_add_between(test, order, order);
-	KUNIT_EXPECT_TRUE(test, test_is_offered(test));
+	KUNIT_EXPECT_EQ(test, test_cause(test), MC_NONE);
 }
 
 /* Smaller ones do not pay, as the migrator has said */
@@ -334,9 +347,9 @@ static void test_small(struct kunit *test)
 	test_add(test, order);
 	test_add(test, order + 1);
 	WRITE_ONCE(migrate_offload_min_bytes, (PAGE_SIZE << order) + 1);
-	KUNIT_EXPECT_FALSE(test, test_is_offered(test));
+	KUNIT_EXPECT_EQ(test, test_cause(test), MC_TOO_SMALL);
 	WRITE_ONCE(migrate_offload_min_bytes, PAGE_SIZE << order);
-	KUNIT_EXPECT_TRUE(test, test_is_offered(test));
+	KUNIT_EXPECT_EQ(test, test_cause(test), MC_NONE);
 	WRITE_ONCE(migrate_offload_min_bytes, 0);
 }
 
@@ -347,9 +360,9 @@ static void test_reference(struct kunit *test)
 	struct migrate_pair *pair = test_add_between(test, order, order);
 
 	folio_get(pair->src);
-	KUNIT_EXPECT_FALSE(test, test_is_offered(test));
+	KUNIT_EXPECT_EQ(test, test_cause(test), MC_REFERENCES);
 	folio_put(pair->src);
-	KUNIT_EXPECT_TRUE(test, test_is_offered(test));
+	KUNIT_EXPECT_EQ(test, test_cause(test), MC_NONE);
 }
 
 /* A reference that is missing is as wrong as one too many */
@@ -361,11 +374,11 @@ static void test_reference_of_mapping(struct kunit *test)
 
 	pair->src->mapping = &t->mapping;
 	folio_ref_add(pair->src, folio_nr_pages(pair->src) - 1);
-	KUNIT_EXPECT_FALSE(test, test_is_offered(test));
+	KUNIT_EXPECT_EQ(test, test_cause(test), MC_REFERENCES);
 	folio_get(pair->src);
-	KUNIT_EXPECT_TRUE(test, test_is_offered(test));
+	KUNIT_EXPECT_EQ(test, test_cause(test), MC_NONE);
 	folio_get(pair->src);
-	KUNIT_EXPECT_FALSE(test, test_is_offered(test));
+	KUNIT_EXPECT_EQ(test, test_cause(test), MC_REFERENCES);
 }
 
 /* The reference that the mapping's private data takes is an expected one */
@@ -377,9 +390,9 @@ static void test_reference_of_private(struct kunit *test)
 	pair->src->mapping = &t->mapping;
 	folio_ref_add(pair->src, 1);
 	folio_set_private(pair->src);
-	KUNIT_EXPECT_FALSE(test, test_is_offered(test));
+	KUNIT_EXPECT_EQ(test, test_cause(test), MC_REFERENCES);
 	folio_get(pair->src);
-	KUNIT_EXPECT_TRUE(test, test_is_offered(test));
+	KUNIT_EXPECT_EQ(test, test_cause(test), MC_NONE);
 	folio_clear_private(pair->src);
 }
 
@@ -392,9 +405,9 @@ static void test_pinned_small(struct kunit *test)
 	struct migrate_pair *pair = test_add_between(test, 0, 0);
 
 	folio_ref_add(pair->src, GUP_PIN_COUNTING_BIAS);
-	KUNIT_EXPECT_FALSE(test, test_is_offered(test));
+	KUNIT_EXPECT_EQ(test, test_cause(test), MC_PINNED);
 	folio_ref_sub(pair->src, GUP_PIN_COUNTING_BIAS);
-	KUNIT_EXPECT_TRUE(test, test_is_offered(test));
+	KUNIT_EXPECT_EQ(test, test_cause(test), MC_NONE);
 }
 
 /*
@@ -408,9 +421,9 @@ static void test_pinned_large(struct kunit *test)
 	if (!folio_has_pincount(pair->src))
 		kunit_skip(test, "no count of pins");
 	atomic_inc(&pair->src->_pincount);
-	KUNIT_EXPECT_FALSE(test, test_is_offered(test));
+	KUNIT_EXPECT_EQ(test, test_cause(test), MC_PINNED);
 	atomic_dec(&pair->src->_pincount);
-	KUNIT_EXPECT_TRUE(test, test_is_offered(test));
+	KUNIT_EXPECT_EQ(test, test_cause(test), MC_NONE);
 }
 
 static void test_need_poison(struct kunit *test)
@@ -440,9 +453,9 @@ static void test_poison_small(struct kunit *test)
 
 	test_need_poison(test);
 	test_poison(pair->src, 0);
-	KUNIT_EXPECT_FALSE(test, test_is_offered(test));
+	KUNIT_EXPECT_EQ(test, test_cause(test), MC_HWPOISON);
 	test_heal(pair->src, 0);
-	KUNIT_EXPECT_TRUE(test, test_is_offered(test));
+	KUNIT_EXPECT_EQ(test, test_cause(test), MC_NONE);
 }
 
 static void test_poison_large(struct kunit *test)
@@ -453,9 +466,9 @@ static void test_poison_large(struct kunit *test)
 	if (!IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE))
 		kunit_skip(test, "needs CONFIG_TRANSPARENT_HUGEPAGE");
 	test_poison(pair->src, 3);
-	KUNIT_EXPECT_FALSE(test, test_is_offered(test));
+	KUNIT_EXPECT_EQ(test, test_cause(test), MC_HWPOISON);
 	test_heal(pair->src, 3);
-	KUNIT_EXPECT_TRUE(test, test_is_offered(test));
+	KUNIT_EXPECT_EQ(test, test_cause(test), MC_NONE);
 }
 
 static void test_hugetlb(struct kunit *test)
@@ -464,9 +477,9 @@ static void test_hugetlb(struct kunit *test)
 	struct migrate_pair *pair = test_add_between(test, 2, 2);
 
 	__folio_set_hugetlb(pair->src);
-	KUNIT_EXPECT_FALSE(test, test_is_offered(test));
+	KUNIT_EXPECT_EQ(test, test_cause(test), MC_HUGETLB);
 	__folio_clear_hugetlb(pair->src);
-	KUNIT_EXPECT_TRUE(test, test_is_offered(test));
+	KUNIT_EXPECT_EQ(test, test_cause(test), MC_NONE);
 #else
 	kunit_skip(test, "needs CONFIG_HUGETLB_PAGE");
 #endif
@@ -479,10 +492,10 @@ static void test_movable_ops(struct kunit *test)
 
 	__folio_set_offline(pair->src);
 	SetPageMovableOps(page);
-	KUNIT_EXPECT_FALSE(test, test_is_offered(test));
+	KUNIT_EXPECT_EQ(test, test_cause(test), MC_MOVABLE_OPS);
 	clear_bit(PG_movable_ops, &page->flags.f);
 	__folio_clear_offline(pair->src);
-	KUNIT_EXPECT_TRUE(test, test_is_offered(test));
+	KUNIT_EXPECT_EQ(test, test_cause(test), MC_NONE);
 }
 
 #ifdef CONFIG_ZONE_DEVICE
@@ -491,9 +504,9 @@ static void test_zone_device_of(struct kunit *test, struct folio *folio)
 	enum zone_type zone = folio_zonenum(folio);
 
 	set_page_zone(&folio->page, ZONE_DEVICE);
-	KUNIT_EXPECT_FALSE(test, test_is_offered(test));
+	KUNIT_EXPECT_EQ(test, test_cause(test), MC_ZONE_DEVICE);
 	set_page_zone(&folio->page, zone);
-	KUNIT_EXPECT_TRUE(test, test_is_offered(test));
+	KUNIT_EXPECT_EQ(test, test_cause(test), MC_NONE);
 }
 #else
 static void test_zone_device_of(struct kunit *test, struct folio *folio)
@@ -515,11 +528,11 @@ static void test_zone_device_dst(struct kunit *test)
 static void test_order_mismatch(struct kunit *test)
 {
 	test_add_between(test, 2, 0);
-	KUNIT_EXPECT_FALSE(test, test_is_offered(test));
+	KUNIT_EXPECT_EQ(test, test_cause(test), MC_ORDER);
 	test_add_between(test, 0, 2);
-	KUNIT_EXPECT_FALSE(test, test_is_offered(test));
+	KUNIT_EXPECT_EQ(test, test_cause(test), MC_ORDER);
 	test_add_between(test, 2, 3);
-	KUNIT_EXPECT_FALSE(test, test_is_offered(test));
+	KUNIT_EXPECT_EQ(test, test_cause(test), MC_ORDER);
 }
 
 /* Tags, shadow memory: copy_highpage() knows of them, an engine does not */
@@ -541,9 +554,9 @@ static void test_plain_bytes_here(struct kunit *test)
 
 	kunit_deactivate_static_stub(test, folio_is_plain_bytes);
 	test_add_between(test, 0, 0);
-	KUNIT_EXPECT_TRUE(test, test_is_offered(test));
+	KUNIT_EXPECT_EQ(test, test_cause(test), MC_NONE);
 	test_add_between(test, 2, 2);
-	KUNIT_EXPECT_TRUE(test, test_is_offered(test));
+	KUNIT_EXPECT_EQ(test, test_cause(test), MC_NONE);
 }
 
 static void test_mte_tags(struct kunit *test)
@@ -559,7 +572,7 @@ static void test_mte_tags(struct kunit *test)
 	for (i = 0; i < 4; i++) {
 		pair = test_add_between(test, 2, 2);
 		set_page_mte_tagged(folio_page(pair->src, i));
-		KUNIT_EXPECT_FALSE(test, test_is_offered(test));
+		KUNIT_EXPECT_EQ(test, test_cause(test), MC_TAGGED);
 	}
 #else
 	kunit_skip(test, "needs CONFIG_ARM64_MTE");
@@ -572,14 +585,14 @@ static const struct test_mapping {
 	const char *name;
 	const struct address_space_operations *a_ops;
 	bool buffers;
-	bool offered;
+	enum migrate_cause cause;
 } test_mappings[] = {
-	{ "migrate_folio", &test_aops, .offered = true },
-	{ "filemap_migrate_folio", &test_filemap_aops, .offered = true },
-	{ "buffer_migrate_folio", &test_buffer_aops, .buffers = true },
-	{ "buffer_migrate_folio_norefs", &test_norefs_aops, .buffers = true },
-	{ "none", &test_no_aops },
-	{ "one of its own", &test_own_aops },
+	{ "migrate_folio", &test_aops },
+	{ "filemap_migrate_folio", &test_filemap_aops },
+	{ "buffer_migrate_folio", &test_buffer_aops, true, MC_MAPPING },
+	{ "buffer_migrate_folio_norefs", &test_norefs_aops, true, MC_MAPPING },
+	{ "none", &test_no_aops, .cause = MC_MAPPING },
+	{ "one of its own", &test_own_aops, .cause = MC_MAPPING },
 };
 
 KUNIT_ARRAY_PARAM_DESC(test_mapping, test_mappings, name);
@@ -596,11 +609,11 @@ static void test_mapping(struct kunit *test)
 	t->mapping.a_ops = param->a_ops;
 	pair->src->mapping = &t->mapping;
 	folio_get(pair->src);
-	KUNIT_EXPECT_EQ(test, test_is_offered(test), param->offered);
+	KUNIT_EXPECT_EQ(test, test_cause(test), param->cause);
 
 	/* No matter how, if even the kernel is not to look at the content */
 	set_bit(AS_INACCESSIBLE, &t->mapping.flags);
-	KUNIT_EXPECT_FALSE(test, test_is_offered(test));
+	KUNIT_EXPECT_EQ(test, test_cause(test), MC_INACCESSIBLE);
 }
 
 /* The anon_vma is not looked at, so a number does in place of one */
@@ -609,9 +622,9 @@ static void test_anon(struct kunit *test)
 	struct migrate_pair *pair = test_add_between(test, 0, 0);
 
 	pair->src->mapping = (void *)(PAGE_SIZE | FOLIO_MAPPING_ANON);
-	KUNIT_EXPECT_TRUE(test, test_is_offered(test));
+	KUNIT_EXPECT_EQ(test, test_cause(test), MC_NONE);
 	folio_get(pair->src);
-	KUNIT_EXPECT_FALSE(test, test_is_offered(test));
+	KUNIT_EXPECT_EQ(test, test_cause(test), MC_REFERENCES);
 }
 
 static void test_swap_cache(struct kunit *test)
@@ -625,9 +638,9 @@ static void test_swap_cache(struct kunit *test)
 	src->mapping = (void *)(PAGE_SIZE | FOLIO_MAPPING_ANON);
 	folio_set_swapbacked(src);
 	folio_set_swapcache(src);
-	KUNIT_EXPECT_FALSE(test, test_is_offered(test));
+	KUNIT_EXPECT_EQ(test, test_cause(test), MC_REFERENCES);
 	folio_ref_add(src, folio_nr_pages(src));
-	KUNIT_EXPECT_TRUE(test, test_is_offered(test));
+	KUNIT_EXPECT_EQ(test, test_cause(test), MC_NONE);
 	folio_clear_swapcache(src);
 	folio_clear_swapbacked(src);
 }
@@ -935,6 +948,66 @@ static void test_nested(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, test_is_copied(t, i), i == 3);
 }
 
+static void test_act_counted(struct offload_test *t,
+			     struct migrate_offload_batch *batch)
+{
+	migrate_offload_set_copied(batch, 0);
+	/* The second is neither */
+	migrate_offload_set_lost(batch, 2);
+}
+
+/* Each page once, as copied or as left, and what is left under its cause */
+static void test_counted(struct kunit *test)
+{
+	static const struct {
+		enum vm_event_item event;
+		unsigned long pages;
+	} expected[] = {
+		{ PGMIGRATE_OFFLOAD_SUCCESS, 8 },
+		{ PGMIGRATE_OFFLOAD_FALLBACK, 13 },
+		{ PGMIGRATE_OFFLOAD_SMALL, 1 },
+		{ PGMIGRATE_OFFLOAD_MAPPING, 4 },
+		{ PGMIGRATE_OFFLOAD_BUSY, 1 },
+		{ PGMIGRATE_OFFLOAD_UNFIT, 4 },
+		{ PGMIGRATE_OFFLOAD_FAILED, 3 },
+	};
+	struct offload_test *t = test->priv;
+	unsigned long *before, *after;
+	unsigned int i;
+
+	if (!IS_ENABLED(CONFIG_VM_EVENT_COUNTERS))
+		kunit_skip(test, "needs CONFIG_VM_EVENT_COUNTERS");
+	before = kunit_kcalloc(test, NR_VM_EVENT_ITEMS, sizeof(*before),
+			       GFP_KERNEL);
+	after = kunit_kcalloc(test, NR_VM_EVENT_ITEMS, sizeof(*after),
+			      GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, before);
+	KUNIT_ASSERT_NOT_NULL(test, after);
+	all_vm_events(before);
+
+	test_add(test, 3);
+	folio_get(test_add(test, 0)->src);
+	test_add(test, 1);
+	t->mapping.a_ops = &test_own_aops;
+	test_add(test, 2)->src->mapping = &t->mapping;
+	test_add_nid(test, 2, numa_node_id(), 3, numa_node_id());
+	test_add(test, 0);
+	t->act = test_act_counted;
+	test_run(test);
+	KUNIT_EXPECT_EQ(test, t->nr_offered, 3);
+
+	test_forget(t);
+	test_add(test, 0);
+	test_run(test);
+	KUNIT_EXPECT_EQ(test, t->nr_offered, 0);
+
+	all_vm_events(after);
+	for (i = 0; i < ARRAY_SIZE(expected); i++)
+		KUNIT_EXPECT_EQ_MSG(test, expected[i].pages,
+				    after[expected[i].event] -
+				    before[expected[i].event], "line %u", i);
+}
+
 static struct kunit_case folios_test_cases[] = {
 	KUNIT_CASE_PARAM(test_plain, test_order_gen_params),
 	KUNIT_CASE_PARAM(test_small, test_order_gen_params),
@@ -975,6 +1048,7 @@ static struct kunit_case batch_test_cases[] = {
 	KUNIT_CASE(test_copied),
 	KUNIT_CASE(test_lost),
 	KUNIT_CASE(test_poison_meanwhile),
+	KUNIT_CASE(test_counted),
 	KUNIT_CASE(test_nested),
 	{}
 };

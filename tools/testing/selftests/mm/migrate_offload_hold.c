@@ -18,10 +18,13 @@
  *                      number of pages that are
  *   pin                register it as a buffer of io_uring, a long-term pin
  *   unpin              and give that up
+ *   splice             put its first page into a pipe, a reference
+ *   unsplice           and empty that
  *   offline NR         soft-offline the frames of so many small folios
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -52,6 +55,7 @@ static int nr_regions;
 static struct move folios, pages;
 static unsigned long *marked;
 static int ring = -1;
+static int pipes[2] = { -1, -1 };
 
 static void hold(size_t size, size_t nr)
 {
@@ -244,6 +248,18 @@ static int pin(void)
 	return 0;
 }
 
+static int splice_first(void)
+{
+	struct iovec first = {
+		.iov_base = regions[0].mem,
+		.iov_len = psize(),
+	};
+
+	if (pipe(pipes) || vmsplice(pipes[1], &first, 1, 0) < 0)
+		return -errno;
+	return 0;
+}
+
 static int soft_offline(size_t nr)
 {
 	const struct region *r = &regions[0];
@@ -319,6 +335,12 @@ static void obey(const char *line)
 		answer_errno(pin());
 	} else if (!strcmp(word, "unpin")) {
 		close(ring);
+		answer(true, "");
+	} else if (!strcmp(word, "splice")) {
+		answer_errno(splice_first());
+	} else if (!strcmp(word, "unsplice")) {
+		close(pipes[0]);
+		close(pipes[1]);
 		answer(true, "");
 	} else if (!strcmp(word, "offline")) {
 		answer_errno(soft_offline(a));

@@ -359,6 +359,209 @@ test_hugetlb()
 	bench -H -r 2
 }
 
+# ---- what the kernel says of it ------------------------------------------
+
+# read_vmstat NAME: sets the array NAME to all of pgmigrate_*
+read_vmstat()
+{
+	local -n to=$1
+	local name value
+
+	while read -r name value; do
+		[[ $name != pgmigrate_* ]] || to[${name#pgmigrate_}]=$value
+	done < /proc/vmstat
+}
+
+# vmstat_of COMMAND...: sets $vm to how pgmigrate_* have changed meanwhile
+vmstat_of()
+{
+	local -A before after
+	local name
+
+	read_vmstat before
+	"$@" || return 1
+	read_vmstat after
+	for name in "${!after[@]}"; do
+		vm[$name]=$((after[$name] - before[$name]))
+	done
+	msg "$(for name in "${!vm[@]}"; do
+		echo -n "$name ${vm[$name]}, "
+	done)"
+}
+
+# Each page is in one of the two, and what is left has one cause
+vmstat_adds_up()
+{
+	local sum=0 name
+
+	for name in small mapping busy unfit failed; do
+		sum=$((sum + vm[offload_$name]))
+	done
+	[ "$sum" -eq "${vm[offload_fallback]}" ] && return
+	msg "the causes add up to $sum pages, and not to ${vm[offload_fallback]}"
+	return 1
+}
+
+test_vmstat()
+{
+	local -A vm
+	local page folios
+
+	page=$(getconf PAGESIZE)
+	if ! grep -q pgmigrate_offload_success /proc/vmstat; then
+		why="no pgmigrate_offload_success in /proc/vmstat"
+		return "$KSFT_SKIP"
+	fi
+	# Nothing but what we move ourselves
+	set_param reason_mask syscall_or_cpuset || return 1
+
+	# There and back, all of it copied
+	vmstat_of bench -a -m dcbm -c 1 -b 4M -r 1 -s "$page" || return 1
+	vmstat_adds_up || return 1
+	folios=$(param folios_migrated)
+	[ "${vm[offload_success]}" -eq "$folios" ] || return 1
+	[ "${vm[offload_success]}" -eq $((2 * 4194304 / page)) ] || return 1
+	[ "${vm[success]}" -ge "${vm[offload_success]}" ] || return 1
+
+	# The same in large folios is as many pages
+	if [ -r /sys/kernel/mm/transparent_hugepage/hpage_pmd_size ]; then
+		set_param folios_migrated 0 || return 1
+		vmstat_of bench -a -m dcbm -c 1 -b 4M -r 1 -s 2M || return 1
+		vmstat_adds_up || return 1
+		[ "${vm[offload_success]}" -eq $((2 * 4194304 / page)) ] || return 1
+		[ "$(param folios_migrated)" -eq 4 ] || return 1
+	fi
+
+	# None of it, and we know why
+	set_param min_bytes 1073741824 && set_param offloading Y || return 1
+	vmstat_of bench -t 1 -b 4M -s "$page" || return 1
+	vmstat_adds_up || return 1
+	[ "${vm[offload_success]}" -eq 0 ] &&
+		[ "${vm[offload_small]}" -ge $((4194304 / page)) ] &&
+		[ "${vm[offload_small]}" -eq "${vm[offload_fallback]}" ] || return 1
+
+	# Offered, and not taken
+	set_param min_bytes 0 && set_param min_batch_bytes 1073741824 || return 1
+	vmstat_of bench -t 1 -b 4M -s "$page" || return 1
+	vmstat_adds_up || return 1
+	[ "${vm[offload_success]}" -eq 0 ] && [ "${vm[offload_failed]}" -gt 0 ]
+}
+
+TRACING=/sys/kernel/tracing
+trace=
+
+trace_end()
+{
+	[ -z "$trace" ] || rmdir "$trace"
+	trace=
+}
+
+# trace_begin EVENT...: of migrate, into an instance of our own
+trace_begin()
+{
+	local event
+
+	mountpoint -q $TRACING || mount -t tracefs none $TRACING 2>/dev/null
+	if [ ! -e $TRACING/events/migrate/mm_migrate_batch_end ]; then
+		why="no tracepoints"
+		return "$KSFT_SKIP"
+	fi
+	trace=$TRACING/instances/migrate_offload_$$
+	mkdir "$trace" || return 1
+	for event; do
+		echo 1 > "$trace/events/migrate/mm_migrate_$event/enable" || return 1
+	done
+}
+
+# Of each batch: nothing is missing, and the first folio is not the last
+check_batches()
+{
+	grep 'mm_migrate_batch_end:.*reason=syscall_or_cpuset' "$trace/trace" |
+		sed 's/.*mm_migrate_batch_end: //; s/[a-z_]*=//g' |
+		awk -v wanted="$1" '
+		# mode reason kind folios pages copied fallback unmap copy move first
+		{
+			copied += $6
+			if ($4 != $6 + $7 || $5 != $4 || !$8 || !$9 || !$10 ||
+			    !$11 || $11 > $8 + $9 + $10 || $11 < $8 + $9) {
+				print "# " $0
+				bad = 1
+			}
+		}
+		END {
+			print "# " NR " batches, " copied " folios were copied"
+			exit bad || copied != wanted
+		}'
+}
+
+test_trace_batches()
+{
+	local ret=0 page
+
+	page=$(getconf PAGESIZE)
+	trace_begin batch_start batch_end folio_not_offloaded || return
+	set_param reason_mask syscall_or_cpuset &&
+		bench -a -m dcbm -c 1 -b 4M -r 1 -s "$page" || ret=1
+	if [ "$ret" -eq 0 ]; then
+		check_batches "$(param folios_migrated)" || ret=1
+		[ "$(grep -c 'mm_migrate_batch_start:.* batch ' "$trace/trace")" -eq \
+		  "$(grep -c 'mm_migrate_batch_end:.* batch ' "$trace/trace")" ] || ret=1
+		! grep 'mm_migrate_folio_not_offloaded:.*syscall' "$trace/trace" || ret=1
+	fi
+	trace_end
+	return "$ret"
+}
+
+test_trace_left()
+{
+	local ret=0 page
+
+	page=$(getconf PAGESIZE)
+	trace_begin folio_not_offloaded || return
+	echo 8192 > "$trace/buffer_size_kb"
+	set_param reason_mask syscall_or_cpuset &&
+		set_param min_bytes 1073741824 && set_param offloading Y &&
+		bench -t 1 -b 1M -s "$page" || ret=1
+	# There and back at least
+	[ "$(grep -c 'syscall_or_cpuset cause=too_small' "$trace/trace")" -ge \
+	  $((2 * 1048576 / page)) ] || ret=1
+	! grep 'reason=syscall' "$trace/trace" | grep -v cause=too_small || ret=1
+	trace_end
+	return "$ret"
+}
+
+# held_move COMMAND CAUSE EVENT: memory that COMMAND holds does not move
+held_move()
+{
+	local nodes ret=0
+
+	trace_begin folio_unmap_failed folio_move_failed folio_not_offloaded || return
+	mapfile -t nodes < <(tr ',-' '\n\n' < /sys/devices/system/node/has_memory)
+	set_param offloading Y || ret=1
+	printf '%s\n' "$1" "move ${nodes[1]}" "un$1" verify |
+		"$DIR/migrate_offload_hold" "${nodes[0]}" 64 0 0 > "$stress_log"
+	sed 's/^/# /' "$stress_log"
+	[ "$(grep -v '^#' "$stress_log" | tr '\n' ';')" = \
+	  'ok;not everything was moved;ok;ok;' ] || ret=1
+	grep -q "mm_migrate_folio_$3: .*error=-11 cause=$2" "$trace/trace" || {
+		msg "no event folio_$3 with cause=$2:"
+		grep -v '^#' "$trace/trace" | head -n 20 | sed 's/^/# /'
+		ret=1
+	}
+	trace_end
+	return "$ret"
+}
+
+test_trace_pinned()
+{
+	held_move pin pinned unmap_failed
+}
+
+test_trace_references()
+{
+	held_move splice references move_failed
+}
+
 TESTS=(
 	"test_readable|parameters are readable and valid"
 	"test_bad_offloading|offloading: wrong values are refused"
@@ -382,6 +585,11 @@ TESTS=(
 	"test_unload|dcbm unloaded under migration"
 	"test_load_parameters|dcbm loaded with parameters, good and bad"
 	"test_hugetlb|hugetlb pages moved to temporary pages"
+	"test_vmstat|pgmigrate_offload_*: each page counts once, and adds up"
+	"test_trace_batches|tracepoints: each batch with its folios and times"
+	"test_trace_left|tracepoints: why a folio is left to the CPU"
+	"test_trace_pinned|tracepoints: why a pinned folio does not move"
+	"test_trace_references|tracepoints: why a folio with a reference does not move"
 	"test_dmesg|no splat in the kernel log"
 )
 

@@ -130,7 +130,7 @@ clean:
 	rm -rf $(KBUILD) $(KBUILD)-debug $(SELFTESTS) $(BUILD)/ptdma $(BUILD)/series \
 		$(BUILD)/vanilla $(BUILD)/kunit $(BUILD)/rules $(BUILD)/check \
 		$(BUILD)/check-arch $(BUILD)/vm $(BUILD)/test $(BUILD)/bench \
-		$(BUILD)/odd-dma
+		$(BUILD)/odd-dma $(BUILD)/example
 
 # build/linux may hold edits that nobody has written back
 distclean:

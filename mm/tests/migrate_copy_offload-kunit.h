@@ -50,7 +50,8 @@ struct offload_test {
 	struct test_call calls[TEST_MAX_CALLS];
 
 	/* What the migrator does besides */
-	void (*act)(struct offload_test *t, struct migrate_offload_batch *batch);
+	void (*act)(struct offload_test *t,
+		    struct migrate_offload_batch *batch);
 
 	struct address_space mapping;
 };
@@ -244,7 +245,7 @@ static int test_init(struct kunit *test)
 		return ret;
 	/* For no reason, so that all others stay with the CPU */
 	ret = migrate_offload_register(&test_migrator, 0);
-	/* One of ours would be left from the test before, and not be an excuse */
+	/* One of ours would be left from the test before: no excuse */
 	if (ret == -EBUSY && migrate_offload_migrator != &test_migrator &&
 	    migrate_offload_migrator != &test_others_migrator)
 		kunit_skip(test, "another migrator is in use");
@@ -353,7 +354,7 @@ static void test_small(struct kunit *test)
 	WRITE_ONCE(migrate_offload_min_bytes, 0);
 }
 
-/* Somebody else has a reference, such as direct I/O that reads into the folio */
+/* Somebody else has a reference, such as direct I/O into the folio */
 static void test_reference(struct kunit *test)
 {
 	unsigned int order = test_param_order(test);

@@ -682,7 +682,7 @@ struct sim_seg {
 	unsigned int len;
 };
 
-/* Neither in order, nor at the same places in both, nor aligned; one is empty */
+/* Not in order, nor at the same places in both, nor aligned; one is empty */
 static const struct sim_seg sim_src_segs[] = {
 	{ 40000, 1000 }, { 7, 5000 }, { 20001, 1 }, { 100, 0 }, { 30000, 6000 },
 	{ 9000, 2999 },
@@ -795,7 +795,8 @@ static void sim_sg_expect_copied(struct kunit *test, size_t copied)
 	memset(dst, SIM_UNTOUCHED, size);
 	for (i = 0; i < ARRAY_SIZE(sim_pieces); i++) {
 		len = min_t(size_t, copied, sim_pieces[i].len);
-		memcpy(dst + sim_pieces[i].dst, t->src + sim_pieces[i].src, len);
+		memcpy(dst + sim_pieces[i].dst, t->src + sim_pieces[i].src,
+		       len);
 		copied -= len;
 	}
 	KUNIT_EXPECT_TRUE(test, !memcmp(dst, t->dst, size));
@@ -859,8 +860,10 @@ static void dma_sim_test_sg_max_len(struct kunit *test)
 	while ((n = dma_memcpy_sg_next(&it, &dst, &src))) {
 		KUNIT_EXPECT_LE(test, n, 1000);
 		KUNIT_ASSERT_LT(test, i, ARRAY_SIZE(sim_pieces));
-		KUNIT_EXPECT_EQ(test, dst - t->dst_dma, sim_pieces[i].dst + off);
-		KUNIT_EXPECT_EQ(test, src - t->src_dma, sim_pieces[i].src + off);
+		KUNIT_EXPECT_EQ(test, dst - t->dst_dma,
+				sim_pieces[i].dst + off);
+		KUNIT_EXPECT_EQ(test, src - t->src_dma,
+				sim_pieces[i].src + off);
 		off += n;
 		if (off == sim_pieces[i].len) {
 			off = 0;

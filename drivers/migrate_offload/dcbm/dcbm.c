@@ -59,8 +59,9 @@
 /* How long to wait for a channel while others use them all */
 #define DCBM_BUSY_JIFFIES	msecs_to_jiffies(20)
 /*
- * Without lists, each folio has a descriptor and mostly an interrupt of its own.
- * That costs the CPU more instructions than to copy 4 KiB, and fewer than 16.
+ * Without lists, each folio has a descriptor and mostly an interrupt of its
+ * own. That costs the CPU more instructions than to copy 4 KiB, and fewer than
+ * 16.
  */
 #define DCBM_MIN_BYTES		SZ_16K
 /* For each descriptor: tell us, and nobody looks at it afterwards */
@@ -126,7 +127,7 @@ struct dcbm_chan {
 
 	spinlock_t lock;		/* what the callback uses too */
 	enum dcbm_state state;
-	unsigned int open;		/* descriptors not answered, or not out */
+	unsigned int open;		/* descriptors not answered or not out */
 	struct completion done;
 	struct work_struct recover;
 
@@ -280,9 +281,9 @@ static enum dcbm_rank dcbm_rank(struct dcbm_chan *dc, int src_nid, int dst_nid)
 }
 
 /*
- * Take up to @max channels, the nearest first, and no more than an equal part of
- * all if there are other batches. Returns how many it got, or UINT_MAX if it is
- * worth waiting.
+ * Take up to @max channels, the nearest first, and no more than an equal part
+ * of all if there are other batches. Returns how many it got, or UINT_MAX if it
+ * is worth waiting.
  */
 static unsigned int dcbm_take(struct dcbm_chan **dcs, unsigned int max,
 			      int src_nid, int dst_nid)
@@ -586,9 +587,9 @@ static bool dcbm_finish(struct dcbm_chan *dc,
 
 /*
  * An error in a list spoils all that comes after it, and an engine may not even
- * know how far it got. Is there something to be done again, piece by piece, from
- * the first folio on that may not be good? Only those that fail on their own are
- * left to the CPU then.
+ * know how far it got. Is there something to be done again, piece by piece,
+ * from the first folio on that may not be good? Only those that fail on their
+ * own are left to the CPU then.
  */
 static bool dcbm_spoilt(struct dcbm_chan *dc,
 			struct migrate_offload_batch *batch)
@@ -732,7 +733,8 @@ static const char *dcbm_chan_unfit(struct dma_chan *chan)
 	const char *driver = dev_driver_string(chan->device->dev);
 
 	/* A bounce buffer would be one more copy, by the CPU */
-	if (dma_addressing_limited(dev) || dma_max_mapping_size(dev) != SIZE_MAX)
+	if (dma_addressing_limited(dev) ||
+	    dma_max_mapping_size(dev) != SIZE_MAX)
 		return "it needs bounce buffers";
 	if (dma_get_max_seg_size(dev) < PAGE_SIZE)
 		return "its segments are shorter than a page";

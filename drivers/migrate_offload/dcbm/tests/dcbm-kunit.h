@@ -978,7 +978,7 @@ static void test_sg(struct kunit *test)
 	}
 }
 
-/* What a list has copied is not copied again, wherever in a segment that ends */
+/* What a list has copied is not copied again, wherever that ends */
 static void test_cut_resume(struct kunit *test)
 {
 	struct dcbm_test *t = test->priv;
@@ -1746,8 +1746,9 @@ static void test_copy_faults(struct kunit *test)
 }
 
 /*
- * An error in a list: what was copied before is not copied again, and what comes
- * after it piece by piece, so that only the folio that fails is left to the CPU.
+ * An error in a list: what was copied before is not copied again, and what
+ * comes after it piece by piece, so that only the folio that fails is left to
+ * the CPU.
  */
 static void test_copy_spoilt(struct kunit *test)
 {

@@ -40,7 +40,8 @@ help:
 	@echo '  make tree      base and series as a git repository in build/linux'
 	@echo '  make refresh   write the commits of build/linux back to this repository;'
 	@echo '                 with PATCH=N, its uncommitted edits become part of patch N'
-	@echo '  make series    the patches as mails for git am, in build/series'
+	@echo '  make series    the patches as mails for git am, in build/series, and who'
+	@echo '                 should get them, in build/series/recipients'
 	@echo
 	@echo '  make kernel    the kernel that is booted; also fetch, ptdma, selftests'
 	@echo '  make clean     remove what was built; distclean: and what was fetched'
@@ -93,6 +94,9 @@ refresh:
 
 series: edited-tree
 	@vm/compose series --tree $(TREE) --out $(BUILD)/series
+	@cd $(TREE) && scripts/get_maintainer.pl --nogit --nogit-fallback \
+		--norolestats $$(ls $(BUILD)/series/0*.patch | grep -v /0000-) \
+		>$(BUILD)/series/recipients
 
 # ---- the machine ----
 

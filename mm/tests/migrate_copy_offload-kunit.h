@@ -1188,11 +1188,12 @@ static void test_unregister(struct kunit *test)
 {
 	struct offload_test *t = test->priv;
 	unsigned int i;
+	int ret;
 
 	for (i = 1; i <= 3; i++) {
-		KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_migrator,
-							       BIT(MR_DEMOTION)),
-				0);
+		ret = migrate_offload_register(&test_migrator,
+					       BIT(MR_DEMOTION));
+		KUNIT_ASSERT_EQ(test, ret, 0);
 		KUNIT_EXPECT_TRUE(test, migrate_should_offload(MR_DEMOTION));
 		test_run(test);
 		KUNIT_EXPECT_EQ(test, t->nr_calls, i);

@@ -127,7 +127,7 @@ struct dcbm_chan {
 
 	spinlock_t lock;		/* what the callback uses too */
 	enum dcbm_state state;
-	unsigned int open;		/* descriptors not answered or not out */
+	unsigned int open;		/* descriptors with no answer yet */
 	struct completion done;
 	struct work_struct recover;
 

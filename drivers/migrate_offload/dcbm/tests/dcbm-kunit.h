@@ -1814,8 +1814,8 @@ static void test_copy_stuck(struct kunit *test)
 	/* From now on, all goes to the first, until the other one answers */
 	test_chan_reset(&t->chans[0]);
 	for (i = 0; i < 8; i++)
-		KUNIT_EXPECT_EQ(test, folio_ref_count(t->batch.pairs[9 + i].dst),
-				2);
+		KUNIT_EXPECT_EQ(test, 2,
+				folio_ref_count(t->batch.pairs[9 + i].dst));
 	test_answer_late(tc);
 	flush_work(&t->dcs[1]->recover);
 	KUNIT_EXPECT_EQ(test, t->dcs[1]->state, DCBM_RECOVERED);

@@ -12,6 +12,10 @@
  *
  * Run without dcbm, it measures and verifies the copies made by the CPU.
  *
+ * How large a batch may be is a matter of throughput against the time for which
+ * the first folio of it is not mapped. Both are measured for a list of limits, on
+ * request. A kernel without such a limit gets that many bytes by a call instead.
+ *
  * A large folio that is mapped by PTEs may leave migration marked as partially
  * mapped, and be split when it is migrated again: when that is seen, folios of
  * such a size are allocated anew for every move, on the node it starts from.
@@ -40,9 +44,11 @@
 #include "kselftest.h"
 #include "vm_util.h"
 #include "hugepage_settings.h"
+#include "migrate_offload_latency.h"
 #include "migrate_offload_util.h"
 
 #define MAX_SIZES	20
+#define MAX_BATCHES	20
 #define MAX_ROWS	17
 #define EXIT_USAGE	2
 
@@ -54,6 +60,7 @@ struct row {
 struct cell {
 	double mean;
 	double stddev;
+	double first_us;	/* -1: not measured */
 	unsigned long moved;
 	long offloaded;		/* -1: no dcbm to ask */
 	bool measured;
@@ -66,6 +73,9 @@ static size_t sizes[MAX_SIZES];
 static int nr_sizes;
 static unsigned int channels[MAX_ROWS - 1];
 static int nr_channels;
+/* One that is 0 if there is no list of them */
+static size_t batches[MAX_BATCHES];
+static int nr_batches = 1;
 static size_t bench_bytes = 32UL << 20;
 static unsigned int rounds = 3;
 static bool run_cpu = true, run_dcbm = true, dcbm_required;
@@ -77,10 +87,11 @@ static uint64_t generation;
 static sig_atomic_t interrupted;
 
 static bool fresh_for_each_move;
+static bool trace_latency;
 
 static struct row rows[MAX_ROWS];
 static int nr_rows;
-static struct cell cells[MAX_ROWS][MAX_SIZES];
+static struct cell cells[MAX_BATCHES][MAX_ROWS][MAX_SIZES];
 
 /* ---- small helpers ----------------------------------------------------- */
 
@@ -211,28 +222,54 @@ static enum move_result run_move(struct region *r, struct move *m, int from,
 	return MOVE_OK;
 }
 
+static void write_csv(const struct row *row, const struct region *r,
+		      const struct move *m, size_t batch, unsigned int nr,
+		      unsigned long offloaded, long first_us)
+{
+	fprintf(csv, "%zu,%s,%u,%u,%llu,%zu,%lu,%zu,", r->size,
+		row->channels ? "dcbm" : "cpu", row->channels, nr,
+		(unsigned long long)m->ns, r->len, offloaded, batch);
+	if (first_us >= 0)
+		fprintf(csv, "%ld", first_us);
+	fprintf(csv, "\n");
+}
+
 static bool run_moves(const struct row *row, struct region *r, struct move *m,
-		      struct cell *cell)
+		      size_t batch, struct cell *cell)
 {
 	const bool mthp = r->size > psize() && r->size != read_pmd_pagesize();
-	const unsigned int nr_moves = 2 * rounds;
-	double sum = 0, squares = 0;
-	unsigned int i = 0, attempt = 0;
+	const bool latency = batch && trace_latency;
+	const unsigned int nr_moves = 2 * rounds * (latency ? 2 : 1);
+	unsigned int i = 0, attempt = 0, nr_rates = 0, nr_firsts = 0;
+	double sum = 0, squares = 0, firsts = 0;
 
-	*cell = (struct cell) { .offloaded = dcbm_present() ? 0 : -1 };
+	*cell = (struct cell) {
+		.offloaded = dcbm_present() ? 0 : -1,
+		.first_us = -1,
+	};
 
 	while (i < nr_moves) {
 		const int from = i & 1 ? node_b : node_a;
 		const int to = i & 1 ? node_a : node_b;
 		const bool fresh = mthp && fresh_for_each_move;
+		/* It takes time, so every other round is without. */
+		const bool traced = latency && i & 2;
+		enum move_result result;
 		unsigned long offloaded;
+		long first_us = -1;
 		double rate;
 
 		check_interrupted();
 		if ((attempt || (fresh && i)) && !region_renew(r, from))
 			return false;
 
-		switch (run_move(r, m, from, to, &offloaded)) {
+		if (traced)
+			latency_begin(r->mem);
+		result = run_move(r, m, from, to, &offloaded);
+		if (traced)
+			first_us = latency_end();
+
+		switch (result) {
 		case MOVE_FAILED:
 			return false;
 		case MOVE_SPLIT:
@@ -251,31 +288,39 @@ static bool run_moves(const struct row *row, struct region *r, struct move *m,
 		attempt = 0;
 		i++;
 
-		rate = (double)r->len / m->ns;
-		sum += rate;
-		squares += rate * rate;
 		cell->moved += m->nr;
 		if (cell->offloaded >= 0)
 			cell->offloaded += offloaded;
-		if (csv)
-			fprintf(csv, "%zu,%s,%u,%u,%llu,%zu,%lu\n",
-				r->size, row->channels ? "dcbm" : "cpu",
-				row->channels, i,
-				(unsigned long long)m->ns, r->len, offloaded);
+		if (csv && (!traced || first_us >= 0))
+			write_csv(row, r, m, batch, i, offloaded, first_us);
+		if (traced) {
+			if (first_us >= 0) {
+				firsts += first_us;
+				nr_firsts++;
+			}
+			continue;
+		}
+		rate = (double)r->len / m->ns;
+		sum += rate;
+		squares += rate * rate;
+		nr_rates++;
 	}
 
-	cell->mean = sum / nr_moves;
+	cell->mean = sum / nr_rates;
 	squares -= sum * cell->mean;
 	/* Rounding may leave a little less than nothing. */
 	if (squares > 0)
-		cell->stddev = sqrt(squares / (nr_moves - 1));
+		cell->stddev = sqrt(squares / (nr_rates - 1));
+	if (nr_firsts)
+		cell->first_us = firsts / nr_firsts;
 	cell->measured = true;
 	return true;
 }
 
-static void run_cell(const struct row *row, size_t size, struct cell *cell)
+/* @batch is what may be in a batch, or without such a limit in a call, if not 0 */
+static void run_cell(const struct row *row, const char *name, size_t size,
+		     size_t batch, struct cell *cell)
 {
-	const char *name = size_name(size);
 	const char *reason = size_unsupported(size);
 	unsigned long room;
 	struct region r;
@@ -284,35 +329,41 @@ static void run_cell(const struct row *row, size_t size, struct cell *cell)
 	bool passed;
 
 	if (reason) {
-		ksft_test_result_skip("%s %s: %s\n", name, row->label, reason);
+		ksft_test_result_skip("%s: %s\n", name, reason);
 		return;
 	}
 
 	room = min(node_available(node_a), node_available(node_b));
 	if (room < bench_bytes + bench_bytes / 4) {
-		ksft_test_result_skip("%s %s: only %lu MB available on a node\n",
-				      name, row->label, room >> 20);
+		ksft_test_result_skip("%s: only %lu MB available on a node\n",
+				      name, room >> 20);
 		return;
 	}
 
+	if (batch && batch_limit_present() && batch_limit_set(batch)) {
+		ksft_test_result_fail("%s: the limit cannot be set\n", name);
+		return;
+	}
 	if (size > psize())
 		compact_nodes(false);
 	push_settings(size);
 	if (!region_alloc(&r, size, bench_bytes)) {
 		pop_settings();
-		ksft_test_result_fail("%s %s: cannot get folios of this size\n",
-				      name, row->label);
+		ksft_test_result_fail("%s: cannot get folios of this size\n",
+				      name);
 		return;
 	}
 	move_alloc(&m, r.nr);
 	move_set_region(&m, &r);
-	passed = run_moves(row, &r, &m, cell);
+	if (batch && !batch_limit_present())
+		m.call = max(batch / size, 1);
+	passed = run_moves(row, &r, &m, batch, cell);
 	move_free(&m);
 	region_free(&r);
 	pop_settings();
 
 	if (!passed) {
-		ksft_test_result_fail("%s %s: see above\n", name, row->label);
+		ksft_test_result_fail("%s: see above\n", name);
 		return;
 	}
 
@@ -322,24 +373,25 @@ static void run_cell(const struct row *row, size_t size, struct cell *cell)
 		snprintf(copied, sizeof(copied), "%ld offloaded", cell->offloaded);
 
 	if (!row->channels && cell->offloaded > 0)
-		ksft_test_result_fail("%s %s: %lu folios moved, %s while offloading is off\n",
-				      name, row->label, cell->moved, copied);
+		ksft_test_result_fail("%s: %lu folios moved, %s while offloading is off\n",
+				      name, cell->moved, copied);
 	else if (row->channels && cell->offloaded <= 0)
-		ksft_test_result_fail("%s %s: %lu folios moved, none offloaded\n",
-				      name, row->label, cell->moved);
+		ksft_test_result_fail("%s: %lu folios moved, none offloaded\n",
+				      name, cell->moved);
 	else if (row->channels && all_offloaded &&
 		 (unsigned long)cell->offloaded < cell->moved)
-		ksft_test_result_fail("%s %s: %lu folios moved, only %s\n",
-				      name, row->label, cell->moved, copied);
+		ksft_test_result_fail("%s: %lu folios moved, only %s\n",
+				      name, cell->moved, copied);
 	else
-		ksft_test_result_pass("%s %s: %lu folios moved, %s, content verified\n",
-				      name, row->label, cell->moved, copied);
+		ksft_test_result_pass("%s: %lu folios moved, %s, content verified\n",
+				      name, cell->moved, copied);
 }
 
 /* ---- tables ------------------------------------------------------------ */
 
 #define CELL_WIDTH	17
 #define LABEL_WIDTH	16
+#define LINE_SIZE	1024	/* more than MAX_SIZES or MAX_ROWS cells take */
 
 /* Append @s, centred by what it looks like: UTF-8 has more bytes than that. */
 static void append_cell(char *line, size_t len, const char *s)
@@ -356,10 +408,45 @@ static void append_cell(char *line, size_t len, const char *s)
 	snprintf(line, len, "%*s%s%*s|", pad / 2, "", s, pad - pad / 2, "");
 }
 
-static void print_head(const char *title)
+typedef void (*cell_text)(const struct cell *cell, char *buf, size_t len);
+
+static void throughput_text(const struct cell *cell, char *buf, size_t len)
 {
-	char line[MAX_SIZES * (CELL_WIDTH + 2) + 64];
-	int i;
+	const int d = decimals(cell->mean);
+
+	snprintf(buf, len, "%.*f±%.*f", d, cell->mean, d, cell->stddev);
+}
+
+static void offloaded_text(const struct cell *cell, char *buf, size_t len)
+{
+	snprintf(buf, len, "%lu/%lu", cell->offloaded > 0 ? cell->offloaded : 0UL,
+		 cell->moved);
+}
+
+static void latency_text(const struct cell *cell, char *buf, size_t len)
+{
+	int n = snprintf(buf, len, "%.*f | ", decimals(cell->mean), cell->mean);
+
+	if (cell->first_us < 0)
+		snprintf(buf + n, len - n, "-");
+	else
+		snprintf(buf + n, len - n, "%.0f", cell->first_us);
+}
+
+static void append_measured(char *line, size_t len, const struct cell *cell,
+			    cell_text text)
+{
+	char buf[64] = "-";
+
+	if (cell->measured)
+		text(cell, buf, sizeof(buf));
+	append_cell(line, len, buf);
+}
+
+static void print_table(const char *title, cell_text text)
+{
+	char line[LINE_SIZE];
+	int i, j;
 
 	ksft_print_msg("\n");
 	ksft_print_msg("%s\n", title);
@@ -367,44 +454,48 @@ static void print_head(const char *title)
 	for (i = 0; i < nr_sizes; i++)
 		append_cell(line, sizeof(line), size_name(sizes[i]));
 	ksft_print_msg("%s\n", line);
+	for (i = 0; i < nr_rows; i++) {
+		snprintf(line, sizeof(line), "%-*s|", LABEL_WIDTH, rows[i].label);
+		for (j = 0; j < nr_sizes; j++)
+			append_measured(line, sizeof(line), &cells[0][i][j], text);
+		ksft_print_msg("%s\n", line);
+	}
+}
+
+static void print_batches(int size)
+{
+	char line[LINE_SIZE];
+	int i, j;
+
+	ksft_print_msg("\n");
+	ksft_print_msg("%s folios by size of the %s: GB/s | first folio unmapped for (us)\n",
+		       size_name(sizes[size]),
+		       batch_limit_present() ? "batch" : "call");
+	snprintf(line, sizeof(line), "%-*s|", LABEL_WIDTH, "");
+	for (i = 0; i < nr_rows; i++)
+		append_cell(line, sizeof(line), rows[i].label);
+	ksft_print_msg("%s\n", line);
+	for (i = 0; i < nr_batches; i++) {
+		snprintf(line, sizeof(line), "%-*s|", LABEL_WIDTH,
+			 size_name(batches[i]));
+		for (j = 0; j < nr_rows; j++)
+			append_measured(line, sizeof(line), &cells[i][j][size],
+					latency_text);
+		ksft_print_msg("%s\n", line);
+	}
 }
 
 static void print_tables(void)
 {
-	char line[MAX_SIZES * (CELL_WIDTH + 4) + 64], buf[64];
-	int i, j;
+	int i;
 
-	print_head("Throughput of move_pages() in GB/s, by folio size (mean±stddev):");
-	for (i = 0; i < nr_rows; i++) {
-		snprintf(line, sizeof(line), "%-*s|", LABEL_WIDTH, rows[i].label);
-		for (j = 0; j < nr_sizes; j++) {
-			const struct cell *c = &cells[i][j];
-			int d = decimals(c->mean);
-
-			if (c->measured)
-				snprintf(buf, sizeof(buf), "%.*f±%.*f", d,
-					 c->mean, d, c->stddev);
-			else
-				snprintf(buf, sizeof(buf), "-");
-			append_cell(line, sizeof(line), buf);
-		}
-		ksft_print_msg("%s\n", line);
-	}
-
-	print_head("Folios offloaded / folios moved:");
-	for (i = 0; i < nr_rows; i++) {
-		snprintf(line, sizeof(line), "%-*s|", LABEL_WIDTH, rows[i].label);
-		for (j = 0; j < nr_sizes; j++) {
-			const struct cell *c = &cells[i][j];
-
-			if (c->measured)
-				snprintf(buf, sizeof(buf), "%ld/%lu",
-					 c->offloaded > 0 ? c->offloaded : 0, c->moved);
-			else
-				snprintf(buf, sizeof(buf), "-");
-			append_cell(line, sizeof(line), buf);
-		}
-		ksft_print_msg("%s\n", line);
+	if (batches[0]) {
+		for (i = 0; i < nr_sizes; i++)
+			print_batches(i);
+	} else {
+		print_table("Throughput of move_pages() in GB/s, by folio size (mean±stddev):",
+			    throughput_text);
+		print_table("Folios offloaded / folios moved:", offloaded_text);
 	}
 	ksft_print_msg("\n");
 }
@@ -421,9 +512,50 @@ static void add_row(unsigned int nr)
 		snprintf(row->label, sizeof(row->label), "CPU");
 }
 
+static void run_row(int i)
+{
+	const struct row *row = &rows[i];
+	char why[64] = "", name[64];
+	enum row_state state;
+	int j, b;
+
+	state = dcbm_setup(row, why, sizeof(why));
+	for (j = 0; j < nr_sizes; j++) {
+		for (b = 0; b < nr_batches; b++) {
+			int n = snprintf(name, sizeof(name), "%s %s",
+					 size_name(sizes[j]), row->label);
+
+			if (batches[b])
+				snprintf(name + n, sizeof(name) - n, " by %s",
+					 size_name(batches[b]));
+			check_interrupted();
+			if (state == ROW_RUN)
+				run_cell(row, name, sizes[j], batches[b],
+					 &cells[b][i][j]);
+			else if (state == ROW_SKIP)
+				ksft_test_result_skip("%s: %s\n", name, why);
+			else
+				ksft_test_result_fail("%s: %s\n", name, why);
+		}
+	}
+}
+
+static void prepare_batches(void)
+{
+	const char *why = latency_open();
+
+	trace_latency = !why;
+	if (why)
+		ksft_print_msg("no latency: %s\n", why);
+	if (batch_limit_present())
+		batch_limit_save();
+	else
+		ksft_print_msg("no limit of batches: less memory a call instead\n");
+}
+
 static void run_tables(void)
 {
-	int i, j;
+	int i;
 
 	if (run_dcbm && dcbm_required && !dcbm_present())
 		ksft_exit_skip("dcbm is not loaded\n");
@@ -433,7 +565,7 @@ static void run_tables(void)
 	for (i = 0; run_dcbm && i < nr_channels; i++)
 		add_row(channels[i]);
 
-	ksft_set_plan(nr_rows * nr_sizes);
+	ksft_set_plan(nr_rows * nr_sizes * nr_batches);
 	ksft_print_msg("%s between node %d and node %d, %u rounds each way, seed %#llx\n",
 		       size_name(bench_bytes), node_a, node_b, rounds,
 		       (unsigned long long)seed);
@@ -441,31 +573,18 @@ static void run_tables(void)
 		dcbm_save();
 		dcbm_show();
 	}
+	if (batches[0])
+		prepare_batches();
 	if (csv)
-		fprintf(csv, "size,mode,channels,round,ns,bytes,offloaded\n");
+		fprintf(csv, "size,mode,channels,round,ns,bytes,offloaded,batch,first_us\n");
 
-	for (i = 0; i < nr_rows; i++) {
-		char why[64] = "";
-		enum row_state state;
-
-		state = dcbm_setup(&rows[i], why, sizeof(why));
-		for (j = 0; j < nr_sizes; j++) {
-			const char *name = size_name(sizes[j]);
-
-			check_interrupted();
-			if (state == ROW_RUN)
-				run_cell(&rows[i], sizes[j], &cells[i][j]);
-			else if (state == ROW_SKIP)
-				ksft_test_result_skip("%s %s: %s\n", name,
-						      rows[i].label, why);
-			else
-				ksft_test_result_fail("%s %s: %s\n", name,
-						      rows[i].label, why);
-		}
-	}
+	for (i = 0; i < nr_rows; i++)
+		run_row(i);
 
 	if (dcbm_restore())
 		ksft_exit_fail_msg("the parameters of dcbm could not be restored\n");
+	if (batch_limit_restore())
+		ksft_exit_fail_msg("the limit of batches could not be restored\n");
 	print_tables();
 }
 
@@ -786,8 +905,13 @@ static void print_usage(FILE *f)
 		"  -c, --channels LIST  numbers of DMA channels to use (1,2,4)\n"
 		"  -a, --all            fail unless dcbm copied every folio\n"
 		"  -n, --nodes A,B      memory nodes (the first two)\n"
+		"  -N, --batch LIST     for each folio size, by the limit of a batch instead, such\n"
+		"                       as 512K,2M,8M: throughput, and for how long the first\n"
+		"                       folio is not mapped; where there is no such limit, by\n"
+		"                       the memory that a call of move_pages() gets\n"
 		"  -x, --csv FILE       write each move to FILE: size,mode,channels,round,ns,\n"
-		"                       bytes,offloaded\n"
+		"                       bytes,offloaded,batch,first_us; with -N, first_us is there\n"
+		"                       for the moves that were traced, and is not for others\n"
 		"  -t, --time SECONDS   no tables: move all sizes, mixed, back and forth for\n"
 		"                       that long or until a signal, without any change of the\n"
 		"                       parameters of dcbm; -b is the memory for all sizes\n"
@@ -900,6 +1024,13 @@ static void add_size(const char *item)
 	sizes[nr_sizes++] = size;
 }
 
+static void add_batch(const char *item)
+{
+	if (nr_batches == MAX_BATCHES)
+		usage_error("too many batch sizes");
+	batches[nr_batches++] = size_arg(item);
+}
+
 static void add_channels(const char *item)
 {
 	if (nr_channels == ARRAY_SIZE(channels))
@@ -941,6 +1072,7 @@ static void parse_options(int argc, char **argv)
 		{ "channels", required_argument, NULL, 'c' },
 		{ "all", no_argument, NULL, 'a' },
 		{ "nodes", required_argument, NULL, 'n' },
+		{ "batch", required_argument, NULL, 'N' },
 		{ "csv", required_argument, NULL, 'x' },
 		{ "time", required_argument, NULL, 't' },
 		{ "keep-going", no_argument, NULL, 'k' },
@@ -954,7 +1086,7 @@ static void parse_options(int argc, char **argv)
 
 	seed = now_ns() * 0x9e3779b97f4a7c15ULL ^ getpid();
 
-	while ((opt = getopt_long(argc, argv, "s:b:r:m:c:an:x:t:kHS:h", options,
+	while ((opt = getopt_long(argc, argv, "s:b:r:m:c:an:N:x:t:kHS:h", options,
 				  NULL)) != -1) {
 		switch (opt) {
 		case 's':
@@ -986,6 +1118,10 @@ static void parse_options(int argc, char **argv)
 			parse_list("--nodes", optarg, add_nodes);
 			if (node_b < 0 || node_a == node_b)
 				usage_error("--nodes wants two nodes");
+			break;
+		case 'N':
+			nr_batches = 0;
+			parse_list("--batch", optarg, add_batch);
 			break;
 		case 'x':
 			csv_path = optarg;

@@ -329,8 +329,7 @@ void dcbm_show(void)
 	for (i = 0; i < ARRAY_SIZE(names); i++)
 		if (!dcbm_read(names[i], buf, sizeof(buf)))
 			ksft_print_msg("dcbm %s: %s\n", names[i], buf);
-	if (!read_text("/sys/module/migrate/parameters/max_batch_bytes", buf,
-		       sizeof(buf)))
+	if (!read_text(BATCH_LIMIT, buf, sizeof(buf)))
 		ksft_print_msg("migrate max_batch_bytes: %s\n", buf);
 }
 
@@ -349,6 +348,45 @@ unsigned int dcbm_nr_claimed(void)
 			nr++;
 	fclose(f);
 	return nr;
+}
+
+/* ---- the limit of a batch ---------------------------------------------- */
+
+static char saved_limit[32];
+static bool limit_touched;
+
+bool batch_limit_present(void)
+{
+	return !access(BATCH_LIMIT, F_OK);
+}
+
+int batch_limit_restore(void)
+{
+	if (!limit_touched)
+		return 0;
+	limit_touched = false;
+	return write_text(BATCH_LIMIT, saved_limit);
+}
+
+static void batch_limit_restore_atexit(void)
+{
+	batch_limit_restore();
+}
+
+void batch_limit_save(void)
+{
+	if (read_text(BATCH_LIMIT, saved_limit, sizeof(saved_limit)))
+		ksft_exit_fail_msg("cannot read %s\n", BATCH_LIMIT);
+	limit_touched = true;
+	atexit(batch_limit_restore_atexit);
+}
+
+int batch_limit_set(size_t bytes)
+{
+	char buf[32];
+
+	snprintf(buf, sizeof(buf), "%zu", bytes);
+	return write_text(BATCH_LIMIT, buf);
 }
 
 /* ---- memory of an exact folio size ------------------------------------- */
@@ -703,6 +741,19 @@ bool move_all_on(struct move *m, int node)
 	return true;
 }
 
+/* In calls of no more than m->call folios, until one of them does not move all */
+static long move_by_calls(struct move *m)
+{
+	const size_t call = m->call ? m->call : m->nr;
+	long ret = 0;
+	size_t i;
+
+	for (i = 0; i < m->nr && !ret; i += call)
+		ret = move_pages(min(call, m->nr - i), m->addrs + i,
+				 m->nodes + i, m->status + i);
+	return ret;
+}
+
 /*
  * Move everything to @node. Return false if the kernel contradicts itself or
  * the call fails as a whole; m->unmoved is the number of folios that are not
@@ -722,7 +773,7 @@ bool move_to(struct move *m, int node, bool quiet)
 
 	errno = 0;
 	start = now_ns();
-	ret = move_pages(m->nr, m->addrs, m->nodes, m->status);
+	ret = move_by_calls(m);
 	m->ns = now_ns() - start;
 	m->unmoved = 0;
 

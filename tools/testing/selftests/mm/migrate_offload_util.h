@@ -9,6 +9,7 @@
 #include <sys/types.h>
 
 #define DCBM_PARAMS	"/sys/module/dcbm/parameters/"
+#define BATCH_LIMIT	"/sys/module/migrate/parameters/max_batch_bytes"
 #define NODE_SYSFS	"/sys/devices/system/node/"
 
 #define KPF_HUGE	BIT_ULL(17)
@@ -34,13 +35,14 @@ struct region {
 	size_t nr;		/* number of folios */
 };
 
-/* Folios that are moved by one call, and what came of it */
+/* Folios that are moved together, and what came of it */
 struct move {
 	void **addrs;
 	int *nodes;
 	int *status;
 	int *query;
 	size_t nr;
+	size_t call;		/* number of folios in a call, 0: all of them */
 	/* of the last move */
 	uint64_t ns;
 	size_t unmoved;
@@ -85,6 +87,12 @@ void dcbm_save(void);
 int dcbm_restore(void);
 void dcbm_show(void);
 unsigned int dcbm_nr_claimed(void);
+
+bool batch_limit_present(void);
+void batch_limit_save(void);
+int batch_limit_set(size_t bytes);
+int batch_limit_restore(void);
+
 void read_counters(struct counters *c);
 
 const char *size_unsupported(size_t size);

@@ -32,8 +32,11 @@ help:
 	@echo "                 tests of mm compared with vanilla's results"
 	@echo '  make test-debug  those that boot, on a kernel that looks for mistakes;'
 	@echo '                 takes hours'
-	@echo '  make bench     guest instructions per migrated folio: vanilla, patched, and'
-	@echo '                 dcbm with 1 to 16 channels; -icount, so not time'
+	@echo '  make bench     vanilla, patched, and dcbm with 1 to 16 channels: guest'
+	@echo '                 instructions per migrated folio, and throughput and latency'
+	@echo "                 relative to the CPU's"
+	@echo '  make bench-hw  throughput and latency with the engines of this machine, on'
+	@echo '                 the kernel that it runs; as root'
 	@echo '  make check     checkpatch, sparse, W=1, kernel-doc, a build of each patch'
 	@echo '  make shell     a shell in the booted machine'
 	@echo
@@ -47,8 +50,8 @@ help:
 	@echo '  make clean     remove what was built; distclean: and what was fetched'
 	@echo
 	@echo 'KERNEL=DIR takes your own v7.3 tree as the base. RUN_ARGS= goes to the'
-	@echo 'benchmark, see "make run RUN_ARGS=-h"; BENCH_ARGS= to vm/bench, see'
-	@echo 'vm/bench -h; BOOT_ARGS= to vm/boot, see vm/boot -h.'
+	@echo 'benchmark, see "make run RUN_ARGS=-h"; BENCH_ARGS= to vm/bench or'
+	@echo 'vm/bench-hw, see these with -h; BOOT_ARGS= to vm/boot, see vm/boot -h.'
 
 # ---- what has to be there ----
 
@@ -100,7 +103,7 @@ series: edited-tree
 
 # ---- the machine ----
 
-.PHONY: run shell test test-long test-debug bench check
+.PHONY: run shell test test-long test-debug bench bench-hw plot-packages check
 
 run: build
 	$(SAY) 'booting a machine with two nodes and four emulated PTDMA engines'
@@ -123,8 +126,17 @@ test-debug: build
 	@vm/build-kernel $(TREE) $(KBUILD)-debug $(BUILD)/debug.config
 	@vm/test -k $(KBUILD)-debug
 
-bench: build vanilla
+plot-packages:
+	@vm/install plot
+
+bench: build vanilla plot-packages
 	@vm/bench $(BENCH_ARGS)
+
+# Not a kernel, only the selftest
+bench-hw: edited-tree plot-packages
+	@mkdir -p $(KBUILD) $(BUILD)/bench
+	@vm/build-selftests $(TREE) $(KBUILD) $(SELFTESTS)
+	@vm/bench-hw -p $(SELFTESTS)/mm/migrate_offload -o $(BUILD)/bench/hw.csv $(BENCH_ARGS)
 
 check: series
 	@vm/check

@@ -248,6 +248,20 @@ test_batch_sizes()
 	bench -m dcbm -c 1 -b 8M -r 1 -s 4K,64K,2M
 }
 
+# Throughput and latency by the limit of a batch, which is as before then
+test_batch_sweep()
+{
+	local limit
+
+	if [ ! -e "$MAX_BATCH" ]; then
+		why="no $MAX_BATCH"
+		return "$KSFT_SKIP"
+	fi
+	limit=$(cat "$MAX_BATCH")
+	bench -N 64K,1M -a -c 1 -b 2M -r 1 -s 4K,2M || return 1
+	[ "$(cat "$MAX_BATCH")" = "$limit" ]
+}
+
 test_toggle()
 {
 	local i ret=0
@@ -581,6 +595,7 @@ TESTS=(
 	"test_min_bytes|min_bytes: smaller folios are left to the CPU"
 	"test_min_batch_bytes|min_batch_bytes: smaller batches are left to the CPU"
 	"test_batch_sizes|max_batch_bytes: small, odd and large batches"
+	"test_batch_sweep|max_batch_bytes: throughput and latency by it"
 	"test_toggle|offloading switched on and off under migration"
 	"test_unload|dcbm unloaded under migration"
 	"test_load_parameters|dcbm loaded with parameters, good and bad"

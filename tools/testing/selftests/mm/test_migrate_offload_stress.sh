@@ -311,7 +311,7 @@ d_cpuset()
 	local nodes
 
 	need_group || return "$KSFT_SKIP"
-	wait_until 5 has_process "$group/a" || return 1
+	wait_until 30 has_process "$group/a" || return 1
 	nodes=$(cat "$root/cpuset.mems.effective")
 	nodes=${nodes//[,-]/ }
 	# shellcheck disable=SC2086 # words
@@ -333,7 +333,7 @@ d_memcg()
 	local g
 
 	need_group || return "$KSFT_SKIP"
-	wait_until 5 has_process "$group/a" || return 1
+	wait_until 30 has_process "$group/a" || return 1
 	pick_process "$group/a" || return 1
 	write_to "$group/b/cgroup.procs" "$picked" || return 1
 	write_to "$group/b/memory.high" 1M || return 1
@@ -350,7 +350,7 @@ d_memcg_end()
 	local ret=0
 
 	need_group || return "$KSFT_SKIP"
-	wait_until 5 has_process "$group/a" || return 1
+	wait_until 30 has_process "$group/a" || return 1
 	if [ ! -e "$group/a/cgroup.kill" ]; then
 		why="no cgroup.kill"
 		return "$KSFT_SKIP"

@@ -359,12 +359,13 @@ enum guest_mem_fault guest_mem_read(struct guest_mem *gm, void *buf,
 	return fault;
 }
 
-enum guest_mem_fault guest_mem_copy(struct guest_mem *gm, uint64_t dst,
-				    uint64_t src, size_t len, size_t *copied)
+enum guest_mem_fault guest_mem_take(struct guest_mem *gm, void *buf,
+				    uint64_t dst, uint64_t src, size_t len,
+				    size_t *taken)
 {
 	enum guest_mem_fault fault = GUEST_MEM_OK;
 
-	*copied = 0;
+	*taken = 0;
 	if (wraps(src, len))
 		return GUEST_MEM_READ_UNMAPPED;
 	if (wraps(dst, len))
@@ -373,17 +374,15 @@ enum guest_mem_fault guest_mem_copy(struct guest_mem *gm, uint64_t dst,
 	pthread_rwlock_rdlock(&gm->lock);
 	while (len) {
 		size_t n = len;
-		uint8_t *from, *to;
+		uint8_t *from;
 
 		from = resolve(gm, src, GUEST_MEM_READ, &n, &fault);
 		if (!from)
 			break;
-		to = resolve(gm, dst, GUEST_MEM_WRITE, &n, &fault);
-		if (!to)
+		if (!resolve(gm, dst, GUEST_MEM_WRITE, &n, &fault))
 			break;
-		/* The guest decides whether the two ranges overlap. */
-		memmove(to, from, n);
-		*copied += n;
+		memcpy((uint8_t *)buf + *taken, from, n);
+		*taken += n;
 		src += n;
 		dst += n;
 		len -= n;

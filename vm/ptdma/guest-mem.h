@@ -53,11 +53,15 @@ uint64_t guest_mem_unmap_all(struct guest_mem *gm);
 /*
  * Accesses, from any thread. A range may span mappings that adjoin. A change
  * has to wait for the access under way, so keep each one short.
+ *
+ * There is none that writes: the client does that, see vfu_dma_write().
+ * guest_mem_take() reads from @src, but only as far as @dst may be written.
  */
 enum guest_mem_fault guest_mem_read(struct guest_mem *gm, void *buf,
 				    uint64_t iova, size_t len);
-enum guest_mem_fault guest_mem_copy(struct guest_mem *gm, uint64_t dst,
-				    uint64_t src, size_t len, size_t *copied);
+enum guest_mem_fault guest_mem_take(struct guest_mem *gm, void *buf,
+				    uint64_t dst, uint64_t src, size_t len,
+				    size_t *taken);
 
 /* How many mappings, and how many mmap()ed files behind them. */
 void guest_mem_count(struct guest_mem *gm, size_t *maps, size_t *files);

@@ -4,8 +4,10 @@
  *
  * Two threads meet here: the one that serves the client, in the vfu_ops at the
  * end, and the engine, which executes descriptors. pt->lock guards everything.
- * The engine drops it only to wait and, with pt->in_dma set, to copy one
- * burst; so whoever needs the bus quiet waits for that flag to clear.
+ * The engine drops it only to wait and, with pt->in_dma set, to read one
+ * burst and hand it to the client to write; so whoever needs the bus quiet
+ * waits for that flag to clear. Nobody waits for the client's answer but the
+ * engine, since it is the other thread that takes it.
  */
 #include <endian.h>
 #include <errno.h>
@@ -23,7 +25,7 @@
 #include "ptdma-regs.h"
 
 /* Copied at a time: what a reset or an unmap may have to wait for. */
-#define BURST		0x10000u
+#define BURST		VFU_MAX_XFER
 
 /* Pacing below this is lost in the scheduler's noise. */
 #define PACE_SLACK_NS	100000
@@ -93,6 +95,7 @@ struct command {
 struct ptdma {
 	struct ptdma_options opt;
 	struct guest_mem *mem;
+	struct vfu_session *session;	/* NULL: no client */
 	pthread_t engine;
 
 	pthread_mutex_t lock;
@@ -106,6 +109,10 @@ struct ptdma {
 	bool busy;			/* a descriptor is being executed */
 	bool abort;			/* and has to be dropped */
 	bool in_dma;			/* a burst is on the bus */
+	uint16_t write_id;		/* of the last write asked for */
+	bool write_asked;		/* and not answered yet */
+	int write_error;		/* the answer */
+	uint8_t burst[BURST];		/* the engine's */
 
 	uint64_t started;		/* descriptors, for the faults below */
 	bool stalled;
@@ -257,21 +264,52 @@ static void fetch(struct ptdma *pt, uint32_t slot, struct command *cmd)
 	cmd->error = check(w);
 }
 
-/* One burst, without the lock. Returns an error code, or 0. */
+/* What the client said about a write, in the terms of our own table. */
+static enum guest_mem_fault write_fault(int error)
+{
+	switch (error) {
+	case 0:
+		return GUEST_MEM_OK;
+	case ENODEV:
+		return GUEST_MEM_WRITE_UNMAPPED;
+	default:
+		return GUEST_MEM_WRITE_DENIED;
+	}
+}
+
+/* One burst. Drops the lock. Returns an error code, or 0; 0 also on abort. */
 static uint32_t burst(struct ptdma *pt, uint64_t dst, uint64_t src, size_t len)
 {
-	enum guest_mem_fault fault;
-	size_t copied;
+	enum guest_mem_fault fault, refused;
+	uint16_t id = ++pt->write_id;
+	size_t taken;
+	int err = 0;
 
 	pt->in_dma = true;
+	pt->write_asked = true;
 	pthread_mutex_unlock(&pt->lock);
-	fault = guest_mem_copy(pt->mem, dst, src, len, &copied);
+	fault = guest_mem_take(pt->mem, pt->burst, dst, src, len, &taken);
+	if (taken)
+		err = vfu_dma_write(pt->session, id, dst, pt->burst, taken);
 	pthread_mutex_lock(&pt->lock);
 	pt->in_dma = false;
 	pthread_cond_broadcast(&pt->calm);
 
-	pt->stats.bytes += copied;
-	return fault_code(fault);
+	if (!taken)
+		return fault_code(fault);
+	if (err)
+		return fault_code(GUEST_MEM_WRITE_DENIED);
+	pt->stats.bytes += taken;
+	while (pt->write_asked && !pt->abort)
+		pthread_cond_wait(&pt->kick, &pt->lock);
+	if (pt->abort)
+		return 0;
+	/* The read stopped where it did, but the bytes before it come first. */
+	if (pt->opt.verbose && pt->write_error)
+		fprintf(stderr, "ptdma: the client refuses to write: %s\n",
+			strerror(pt->write_error));
+	refused = write_fault(pt->write_error);
+	return fault_code(refused ? refused : fault);
 }
 
 static uint32_t transfer(struct ptdma *pt, const struct command *cmd)
@@ -291,6 +329,9 @@ static uint32_t transfer(struct ptdma *pt, const struct command *cmd)
 		if (len > BURST)
 			len = BURST;
 		error = burst(pt, cmd->dst + done, cmd->src + done, len);
+		/* Refused because it came too late? Once more, then. */
+		if (error && !pci_config_bus_master(&pt->config))
+			continue;
 		if (error)
 			return error;
 		done += len;
@@ -585,6 +626,29 @@ static void op_irq_trigger(void *dev, unsigned int vector)
 	pthread_mutex_unlock(&pt->lock);
 }
 
+static void op_session(void *dev, struct vfu_session *session)
+{
+	struct ptdma *pt = dev;
+
+	pthread_mutex_lock(&pt->lock);
+	pt->session = session;
+	pthread_mutex_unlock(&pt->lock);
+}
+
+static void op_dma_done(void *dev, uint16_t id, int error)
+{
+	struct ptdma *pt = dev;
+
+	pthread_mutex_lock(&pt->lock);
+	/* Else it is about a descriptor that was dropped meanwhile. */
+	if (pt->write_asked && id == pt->write_id) {
+		pt->write_asked = false;
+		pt->write_error = error;
+		pthread_cond_broadcast(&pt->kick);
+	}
+	pthread_mutex_unlock(&pt->lock);
+}
+
 static void op_reset(void *dev)
 {
 	struct ptdma *pt = dev;
@@ -595,10 +659,12 @@ static void op_reset(void *dev)
 }
 
 static const struct vfu_ops ptdma_ops = {
+	.session = op_session,
 	.region_read = op_region_read,
 	.region_write = op_region_write,
 	.irq_eventfd = op_irq_eventfd,
 	.irq_trigger = op_irq_trigger,
+	.dma_done = op_dma_done,
 	.reset = op_reset,
 };
 

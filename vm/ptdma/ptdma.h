@@ -36,7 +36,7 @@ struct ptdma_options {
 
 struct ptdma_stats {
 	uint64_t descriptors;	/* that ended, well or not */
-	uint64_t bytes;		/* written to the guest's memory */
+	uint64_t bytes;		/* given to the client to write */
 	uint64_t interrupts;	/* signalled to the client */
 	uint64_t faults;	/* descriptors that ended with an error */
 };

@@ -8,6 +8,7 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,9 +25,10 @@
 #define STR(x)		STR_(x)
 #define STR_(x)		#x
 
-struct session {
+struct vfu_session {
 	const struct vfu_device *vdev;
 	int sock;
+	pthread_mutex_t lock;		/* a message is sent whole */
 	bool negotiated;
 
 	/* The message at hand. The reply's body overwrites the request's. */
@@ -38,7 +40,7 @@ struct session {
 	bool fds_lost;
 };
 
-static void log_message(const struct session *s, int level, int err)
+static void log_message(const struct vfu_session *s, int level, int err)
 {
 	if (s->vdev->verbose < level)
 		return;
@@ -49,7 +51,7 @@ static void log_message(const struct session *s, int level, int err)
 
 /* Receiving */
 
-static void collect_fds(struct session *s, struct msghdr *msg)
+static void collect_fds(struct vfu_session *s, struct msghdr *msg)
 {
 	struct cmsghdr *c;
 
@@ -77,7 +79,7 @@ static void collect_fds(struct session *s, struct msghdr *msg)
 }
 
 /* All of @len bytes. -ENODATA: the client left before the first of them. */
-static int receive(struct session *s, void *buf, size_t len)
+static int receive(struct vfu_session *s, void *buf, size_t len)
 {
 	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(s->fds))];
 	size_t got = 0;
@@ -105,7 +107,7 @@ static int receive(struct session *s, void *buf, size_t len)
 }
 
 /* Skip the body of a message that is too long, without storing it. */
-static int skip(struct session *s, size_t len)
+static int skip(struct vfu_session *s, size_t len)
 {
 	while (len) {
 		size_t n = len < sizeof(s->body) ? len : sizeof(s->body);
@@ -118,7 +120,7 @@ static int skip(struct session *s, size_t len)
 	return 0;
 }
 
-static void close_fds(struct session *s)
+static void close_fds(struct vfu_session *s)
 {
 	unsigned int i;
 
@@ -130,18 +132,23 @@ static void close_fds(struct session *s)
 	s->fds_lost = false;
 }
 
-/* Replying */
+/* Sending */
 
-static int transmit(int sock, struct iovec *iov, int nr)
+static int transmit(struct vfu_session *s, struct iovec *iov, int nr)
 {
+	int err = 0;
+
+	pthread_mutex_lock(&s->lock);
 	while (nr) {
 		struct msghdr msg = { .msg_iov = iov, .msg_iovlen = nr };
-		ssize_t n = sendmsg(sock, &msg, MSG_NOSIGNAL);
+		ssize_t n = sendmsg(s->sock, &msg, MSG_NOSIGNAL);
 
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0)
-			return -errno;
+		if (n < 0) {
+			err = -errno;
+			break;
+		}
 		while (nr && (size_t)n >= iov->iov_len) {
 			n -= iov->iov_len;
 			iov++;
@@ -152,10 +159,30 @@ static int transmit(int sock, struct iovec *iov, int nr)
 			iov->iov_len -= n;
 		}
 	}
-	return 0;
+	pthread_mutex_unlock(&s->lock);
+	return err;
 }
 
-static int reply(struct session *s, int err, size_t len)
+int vfu_dma_write(struct vfu_session *s, uint16_t id, uint64_t iova,
+		  const void *buf, size_t len)
+{
+	struct vfu_dma_access req = { .iova = iova, .count = len };
+	struct vfu_header hdr = {
+		.id = id,
+		.command = VFU_DMA_WRITE,
+		.size = sizeof(hdr) + sizeof(req) + len,
+		.flags = VFU_F_REQUEST,
+	};
+	struct iovec iov[3] = {
+		{ &hdr, sizeof(hdr) },
+		{ &req, sizeof(req) },
+		{ (void *)buf, len },
+	};
+
+	return transmit(s, iov, 3);
+}
+
+static int reply(struct vfu_session *s, int err, size_t len)
 {
 	struct vfu_header hdr = {
 		.id = s->hdr.id,
@@ -175,7 +202,7 @@ static int reply(struct session *s, int err, size_t len)
 		return 0;
 
 	hdr.size = iov[0].iov_len + iov[1].iov_len;
-	return transmit(s->sock, iov, 2);
+	return transmit(s, iov, 2);
 }
 
 /*
@@ -184,7 +211,7 @@ static int reply(struct session *s, int err, size_t len)
  * negative errno.
  */
 
-static ssize_t do_version(struct session *s)
+static ssize_t do_version(struct vfu_session *s)
 {
 	static const char caps[] =
 		"{\"capabilities\":{"
@@ -211,7 +238,7 @@ static ssize_t do_version(struct session *s)
 	return sizeof(v) + sizeof(caps);
 }
 
-static ssize_t do_dma_map(struct session *s)
+static ssize_t do_dma_map(struct vfu_session *s)
 {
 	struct vfu_dma_map req;
 	uint32_t prot = 0;
@@ -235,7 +262,7 @@ static ssize_t do_dma_map(struct session *s)
 	return err;
 }
 
-static ssize_t do_dma_unmap(struct session *s)
+static ssize_t do_dma_unmap(struct vfu_session *s)
 {
 	struct vfu_dma_unmap req;
 
@@ -264,7 +291,7 @@ static ssize_t do_dma_unmap(struct session *s)
 	return sizeof(req);
 }
 
-static ssize_t do_get_info(struct session *s)
+static ssize_t do_get_info(struct vfu_session *s)
 {
 	struct vfu_device_info info;
 
@@ -280,7 +307,7 @@ static ssize_t do_get_info(struct session *s)
 	return sizeof(info);
 }
 
-static ssize_t do_get_region_info(struct session *s)
+static ssize_t do_get_region_info(struct vfu_session *s)
 {
 	struct vfu_region_info info;
 
@@ -298,12 +325,12 @@ static ssize_t do_get_region_info(struct session *s)
 	return sizeof(info);
 }
 
-static unsigned int vectors(const struct session *s, uint32_t index)
+static unsigned int vectors(const struct vfu_session *s, uint32_t index)
 {
 	return index == VFIO_PCI_MSIX_IRQ_INDEX ? s->vdev->msix_vectors : 0;
 }
 
-static ssize_t do_get_irq_info(struct session *s)
+static ssize_t do_get_irq_info(struct vfu_session *s)
 {
 	struct vfu_irq_info info;
 
@@ -318,7 +345,7 @@ static ssize_t do_get_irq_info(struct session *s)
 	return sizeof(info);
 }
 
-static ssize_t do_set_irqs(struct session *s)
+static ssize_t do_set_irqs(struct vfu_session *s)
 {
 	const struct vfu_ops *ops = s->vdev->ops;
 	uint32_t action, data, i, nr;
@@ -374,7 +401,7 @@ static ssize_t do_set_irqs(struct session *s)
 	}
 }
 
-static bool access_valid(const struct session *s,
+static bool access_valid(const struct vfu_session *s,
 			 const struct vfu_region_access *req)
 {
 	uint64_t size;
@@ -386,7 +413,7 @@ static bool access_valid(const struct session *s,
 	       req->count <= size && req->offset <= size - req->count;
 }
 
-static ssize_t do_region_read(struct session *s)
+static ssize_t do_region_read(struct vfu_session *s)
 {
 	struct vfu_region_access req;
 	int err;
@@ -400,7 +427,7 @@ static ssize_t do_region_read(struct session *s)
 	return err ? err : (ssize_t)(sizeof(req) + req.count);
 }
 
-static ssize_t do_region_write(struct session *s)
+static ssize_t do_region_write(struct vfu_session *s)
 {
 	struct vfu_region_access req;
 	int err;
@@ -414,14 +441,14 @@ static ssize_t do_region_write(struct session *s)
 	return err ? err : (ssize_t)sizeof(req);
 }
 
-static ssize_t do_reset(struct session *s)
+static ssize_t do_reset(struct vfu_session *s)
 {
 	s->vdev->ops->reset(s->vdev->dev);
 	return 0;
 }
 
 struct command {
-	ssize_t (*handle)(struct session *s);
+	ssize_t (*handle)(struct vfu_session *s);
 	size_t min_len;
 	unsigned int max_fds;
 };
@@ -449,7 +476,7 @@ static const struct command commands[] = {
 	[VFU_RESET] = { do_reset, 0, 0 },
 };
 
-static ssize_t dispatch(struct session *s)
+static ssize_t dispatch(struct vfu_session *s)
 {
 	const size_t nr = sizeof(commands) / sizeof(commands[0]);
 	const struct command *cmd = &commands[s->hdr.command % nr];
@@ -465,8 +492,17 @@ static ssize_t dispatch(struct session *s)
 	return cmd->handle(s);
 }
 
+static void take_answer(struct vfu_session *s)
+{
+	int error = 0;
+
+	if (s->hdr.flags & VFU_F_ERROR)
+		error = s->hdr.error ? s->hdr.error : EIO;
+	s->vdev->ops->dma_done(s->vdev->dev, s->hdr.id, error);
+}
+
 /* One message. Returns a negative errno if there can be no next one. */
-static int serve_one(struct session *s)
+static int serve_one(struct vfu_session *s)
 {
 	ssize_t ret;
 	size_t len;
@@ -493,7 +529,12 @@ static int serve_one(struct session *s)
 		return err == -ENODATA ? -EPROTO : err;
 	s->len = len;
 
-	/* Nothing was asked, so this answers nothing. */
+	if ((s->hdr.flags & VFU_F_TYPE_MASK) == VFU_F_REPLY &&
+	    s->hdr.command == VFU_DMA_WRITE) {
+		take_answer(s);
+		return 0;
+	}
+	/* Nothing else was asked, so this answers nothing. */
 	if ((s->hdr.flags & VFU_F_TYPE_MASK) != VFU_F_REQUEST) {
 		log_message(s, 1, EPROTO);
 		return 0;
@@ -505,7 +546,7 @@ static int serve_one(struct session *s)
 
 int vfu_serve(const struct vfu_device *vdev, int sock)
 {
-	struct session *s = calloc(1, sizeof(*s));
+	struct vfu_session *s = calloc(1, sizeof(*s));
 	unsigned int i;
 	int err;
 
@@ -513,6 +554,8 @@ int vfu_serve(const struct vfu_device *vdev, int sock)
 		return -ENOMEM;
 	s->vdev = vdev;
 	s->sock = sock;
+	pthread_mutex_init(&s->lock, NULL);
+	vdev->ops->session(vdev->dev, s);
 
 	do {
 		err = serve_one(s);
@@ -522,7 +565,9 @@ int vfu_serve(const struct vfu_device *vdev, int sock)
 	for (i = 0; i < vdev->msix_vectors; i++)
 		vdev->ops->irq_eventfd(vdev->dev, i, -1);
 	vdev->ops->reset(vdev->dev);
+	vdev->ops->session(vdev->dev, NULL);
 	guest_mem_unmap_all(vdev->mem);
+	pthread_mutex_destroy(&s->lock);
 	free(s);
 
 	/* A client that is gone is the normal end. */

@@ -2,7 +2,12 @@
 /*
  * The server's side of the vfio-user protocol, version 0.0, for one PCI
  * function with MSI-X interrupts and a client that passes its memory as file
- * descriptors (so the server never has a request of its own).
+ * descriptors.
+ *
+ * The server reads that memory, and asks the client to write. It could write
+ * as well, but an emulator would not know: QEMU goes on executing what it has
+ * translated from a page until it sees that page change, so code that a device
+ * brings would be ignored for what was there before.
  */
 #ifndef VFIO_USER_H
 #define VFIO_USER_H
@@ -109,24 +114,39 @@ struct vfu_region_access {
 	/* then the data, @count bytes */
 };
 
+struct vfu_dma_access {
+	uint64_t iova;
+	uint64_t count;
+	/* then the data, @count bytes */
+};
+
+struct vfu_session;
+
 /**
  * struct vfu_ops - what a device does
+ * @session: there is a client now, to vfu_dma_write() to; NULL: no more
  * @region_read: read; the range is inside the region and not empty
  * @region_write: write, likewise
  * @irq_eventfd: signal vector @vector through @fd from now on; the device
  *	owns @fd, and -1 means not at all
  * @irq_trigger: signal vector @vector now
- * @reset: no DMA is under way any more when this returns
+ * @dma_done: the client has answered vfu_dma_write() number @id; @error is 0
+ *	or an errno
+ * @reset: no DMA is under way any more when this returns, but for what the
+ *	client was asked to write. It does not wait for an answer to that:
+ *	the caller is who takes it
  *
  * Those that return an int return 0 or a negative errno.
  */
 struct vfu_ops {
+	void (*session)(void *dev, struct vfu_session *session);
 	int (*region_read)(void *dev, unsigned int region, uint64_t off,
 			   void *buf, size_t len);
 	int (*region_write)(void *dev, unsigned int region, uint64_t off,
 			    const void *buf, size_t len);
 	void (*irq_eventfd)(void *dev, unsigned int vector, int fd);
 	void (*irq_trigger)(void *dev, unsigned int vector);
+	void (*dma_done)(void *dev, uint16_t id, int error);
 	void (*reset)(void *dev);
 };
 
@@ -155,5 +175,13 @@ struct vfu_device {
  * one was too long even to skip.
  */
 int vfu_serve(const struct vfu_device *vdev, int sock);
+
+/*
+ * Ask the client to write @len bytes, VFU_MAX_XFER at most, to its memory. Only
+ * sends the request, from any thread; ops->dma_done() tells how it went.
+ * Returns 0 or a negative errno.
+ */
+int vfu_dma_write(struct vfu_session *session, uint16_t id, uint64_t iova,
+		  const void *buf, size_t len);
 
 #endif /* VFIO_USER_H */

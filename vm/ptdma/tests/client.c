@@ -32,17 +32,37 @@ void sleep_ms(int ms)
 	usleep(ms * 1000);
 }
 
+/* Bytes */
+
+static void set_patience(int sock)
+{
+	const struct timeval patience = { .tv_sec = LATE / 1000 };
+
+	setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+}
+
+static bool receive(int sock, void *buf, size_t len)
+{
+	return !len || recv(sock, buf, len, MSG_WAITALL) == (ssize_t)len;
+}
+
+static bool transmit(int sock, const void *buf, size_t len)
+{
+	return send(sock, buf, len, MSG_NOSIGNAL) == (ssize_t)len;
+}
+
 /* Life */
 
 bool client_attach(struct client *c, int sock)
 {
-	const struct timeval patience = { .tv_sec = LATE / 1000 };
-
 	memset(c, 0, sizeof(*c));
 	c->sock = sock;
+	c->replies = sock;
+	c->pumped = -1;
 	c->server_sock = -1;
-	setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-	setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	pthread_mutex_init(&c->sending, NULL);
+	set_patience(sock);
 
 	c->irq = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	c->file = memfd_create("guest", MFD_CLOEXEC);
@@ -50,7 +70,9 @@ bool client_attach(struct client *c, int sock)
 		return false;
 	c->ram = mmap(NULL, FILE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
 		      c->file, 0);
-	return c->ram != MAP_FAILED;
+	c->written = mmap(NULL, FILE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
+			  c->file, 0);
+	return c->ram != MAP_FAILED && c->written != MAP_FAILED;
 }
 
 static void *serve(void *arg)
@@ -80,12 +102,92 @@ bool client_start(struct client *c, const struct ptdma_options *opt)
 	return !pthread_create(&c->thread, NULL, serve, c);
 }
 
+/*
+ * The server has requests, too, once it has mappings: to write. The pump takes
+ * all that comes, does those, and passes on the replies to our own.
+ */
+static bool write_ram(struct client *c, const struct vfu_dma_access *req,
+		      const uint8_t *data)
+{
+	uint64_t i, end = req->iova + req->count;
+
+	if (req->iova >= WRITEONLY && end <= WRITEONLY + WINDOW) {
+		memcpy(c->written + WRITEONLY_OFFSET + (req->iova - WRITEONLY),
+		       data, req->count);
+		return true;
+	}
+	if (req->iova < LOW || end > HIGH + WINDOW)
+		return false;
+	for (i = 0; i < req->count; i++)
+		c->written[at(c, req->iova + i) - c->ram] = data[i];
+	return true;
+}
+
+static bool do_write(struct client *c, const struct vfu_header *hdr,
+		     const uint8_t *body)
+{
+	struct vfu_dma_access req;
+	int error = c->refuse;
+
+	if (hdr->size < sizeof(*hdr) + sizeof(req))
+		return false;
+	memcpy(&req, body, sizeof(req));
+	if (hdr->size != sizeof(*hdr) + sizeof(req) + req.count)
+		return false;
+	c->last_write = hdr->id;
+	if (c->mute)
+		return true;
+	if (!error && !write_ram(c, &req, body + sizeof(req)))
+		error = EFAULT;
+	return client_answer(c, hdr->id, error);
+}
+
+static void *pump(void *arg)
+{
+	static const size_t room = sizeof(struct vfu_header) + VFU_MAX_BODY;
+	uint8_t *buf = malloc(room);
+	struct client *c = arg;
+	struct vfu_header hdr;
+
+	while (buf && receive(c->sock, buf, sizeof(hdr))) {
+		memcpy(&hdr, buf, sizeof(hdr));
+		if (hdr.size < sizeof(hdr) || hdr.size > room ||
+		    !receive(c->sock, buf + sizeof(hdr),
+			     hdr.size - sizeof(hdr)))
+			break;
+		if ((hdr.flags & VFU_F_TYPE_MASK) != VFU_F_REQUEST) {
+			if (!transmit(c->pumped, buf, hdr.size))
+				break;
+		} else if (hdr.command != VFU_DMA_WRITE ||
+			   !do_write(c, &hdr, buf + sizeof(hdr))) {
+			break;
+		}
+	}
+	free(buf);
+	shutdown(c->pumped, SHUT_RDWR);
+	return NULL;
+}
+
+static bool start_pump(struct client *c)
+{
+	const struct timeval forever = { 0 };
+	int sv[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv))
+		return false;
+	c->pumped = sv[0];
+	c->replies = sv[1];
+	set_patience(c->replies);
+	setsockopt(c->sock, SOL_SOCKET, SO_RCVTIMEO, &forever, sizeof(forever));
+	return !pthread_create(&c->pump, NULL, pump, c);
+}
+
 bool client_setup(struct client *c, unsigned int ring_size)
 {
 	const uint32_t rd = VFIO_DMA_MAP_FLAG_READ;
 	const uint32_t wr = VFIO_DMA_MAP_FLAG_WRITE;
 
-	if (client_hello(c, 0) ||
+	if (!start_pump(c) || client_hello(c, 0) ||
 	    client_map(c, HIGH, WINDOW, rd | wr, c->file, HIGH_OFFSET) ||
 	    client_map(c, LOW, WINDOW, rd | wr, c->file, 0) ||
 	    client_map(c, READONLY, WINDOW, rd, c->file, READONLY_OFFSET) ||
@@ -104,6 +206,12 @@ bool client_setup(struct client *c, unsigned int ring_size)
 
 int client_stop(struct client *c)
 {
+	if (c->pumped >= 0) {
+		shutdown(c->sock, SHUT_RDWR);
+		pthread_join(c->pump, NULL);
+		close(c->pumped);
+		close(c->replies);
+	}
 	close(c->sock);
 	if (c->pt) {
 		pthread_join(c->thread, NULL);
@@ -111,6 +219,7 @@ int client_stop(struct client *c)
 		guest_mem_destroy(c->mem);
 	}
 	munmap(c->ram, FILE_SIZE);
+	munmap(c->written, FILE_SIZE);
 	close(c->file);
 	close(c->irq);
 	return c->result;
@@ -132,6 +241,7 @@ bool client_send(struct client *c, const struct message *m)
 		{ (void *)m->body, m->len },
 	};
 	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = 2 };
+	bool sent;
 
 	if (m->nr_fds) {
 		struct cmsghdr *cm = (struct cmsghdr *)control;
@@ -143,12 +253,27 @@ bool client_send(struct client *c, const struct message *m)
 		cm->cmsg_len = CMSG_LEN(m->nr_fds * sizeof(int));
 		memcpy(CMSG_DATA(cm), m->fds, m->nr_fds * sizeof(int));
 	}
-	return sendmsg(c->sock, &msg, MSG_NOSIGNAL) == (ssize_t)hdr.size;
+	pthread_mutex_lock(&c->sending);
+	sent = sendmsg(c->sock, &msg, MSG_NOSIGNAL) == (ssize_t)hdr.size;
+	pthread_mutex_unlock(&c->sending);
+	return sent;
 }
 
-static bool receive(struct client *c, void *buf, size_t len)
+bool client_answer(struct client *c, uint16_t id, int error)
 {
-	return !len || recv(c->sock, buf, len, MSG_WAITALL) == (ssize_t)len;
+	const struct vfu_header hdr = {
+		.id = id,
+		.command = VFU_DMA_WRITE,
+		.size = sizeof(hdr),
+		.flags = VFU_F_REPLY | (error ? VFU_F_ERROR : 0),
+		.error = error,
+	};
+	bool sent;
+
+	pthread_mutex_lock(&c->sending);
+	sent = transmit(c->sock, &hdr, sizeof(hdr));
+	pthread_mutex_unlock(&c->sending);
+	return sent;
 }
 
 int client_receive(struct client *c, struct message *m)
@@ -157,7 +282,7 @@ int client_receive(struct client *c, struct message *m)
 	uint8_t *body;
 	bool good;
 
-	if (!receive(c, &hdr, sizeof(hdr)))
+	if (!receive(c->replies, &hdr, sizeof(hdr)))
 		return -1;
 	if (hdr.id != c->id || hdr.command != m->command ||
 	    hdr.size < sizeof(hdr) ||
@@ -169,7 +294,7 @@ int client_receive(struct client *c, struct message *m)
 	body = malloc(m->got + 1);
 	if (!body)
 		return -1;
-	good = receive(c, body, m->got);
+	good = receive(c->replies, body, m->got);
 	if (good && m->reply)
 		memcpy(m->reply, body, m->got < m->room ? m->got : m->room);
 	free(body);

@@ -7,6 +7,7 @@
 #define CLIENT_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -38,7 +39,16 @@
 
 struct client {
 	int sock;
+	int replies;			/* to be read from here: @sock, or */
+	int pumped;			/* where the pump puts them */
+	pthread_t pump;
+	pthread_mutex_t sending;	/* a message is sent whole */
 	uint16_t id;			/* of the last message */
+
+	/* How to answer requests to write */
+	atomic_bool mute;		/* not at all */
+	atomic_int refuse;		/* with this errno, and write nothing */
+	atomic_ushort last_write;	/* the last one's id, for late answers */
 
 	/* The server, if it is in this process */
 	struct guest_mem *mem;
@@ -50,6 +60,7 @@ struct client {
 
 	int file;
 	uint8_t *ram;			/* all of the file */
+	uint8_t *written;		/* as well, for requests to write */
 	int irq;			/* eventfd */
 
 	/* The driver's view of its ring */
@@ -88,6 +99,8 @@ struct message {
 bool client_send(struct client *c, const struct message *m);
 int client_receive(struct client *c, struct message *m);
 int client_call(struct client *c, struct message *m);
+/* Answer a request to write, with an errno. */
+bool client_answer(struct client *c, uint16_t id, int error);
 
 int client_hello(struct client *c, uint16_t major);
 int client_map(struct client *c, uint64_t iova, uint64_t size, uint32_t flags,

@@ -913,6 +913,111 @@ static void hang_up_in_flight(struct tap *t)
 	client_stop(&c);
 }
 
+/* The client is who writes, and may refuse; it knows best why. */
+static void refused_writes(struct tap *t)
+{
+	static const struct {
+		int error;
+		uint32_t code;
+	} refusals[] = {
+		{ ENODEV, PT_ERR_ODMA_DECODE }, { EFAULT, PT_ERR_ODMA_SLAVE },
+		{ EPERM, PT_ERR_ODMA_SLAVE }, { E2BIG, PT_ERR_ODMA_SLAVE },
+	};
+	struct client c;
+	size_t i;
+
+	CHECK(t, client_start(&c, &plain));
+	CHECK(t, client_setup(&c, SIZE32));
+	fill(&c, DATA, 64, 1);
+	for (i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
+		memset(at(&c, HIGH), 0, 64);
+		c.refuse = refusals[i].error;
+		queue(&c, HIGH, DATA, 64);
+		run(&c);
+		EQUAL(t, wait_done(&c), PT_INT_ERROR);
+		EQUAL(t, reg_read(&c, PT_Q_STATUS), refusals[i].code);
+		EQUAL(t, filled(&c, HIGH, 64, 1), 0);
+
+		c.refuse = 0;
+		queue(&c, HIGH, DATA, 64);
+		run(&c);
+		EQUAL(t, wait_done(&c), PT_INT_COMPLETION);
+		EQUAL(t, filled(&c, HIGH, 64, 1), 64);
+	}
+	EQUAL(t, client_stop(&c), 0);
+}
+
+/* Start a copy that the client does not answer for, and return its number. */
+static uint16_t start_mute(struct tap *t, struct client *c)
+{
+	uint16_t last = c->last_write;
+	int i;
+
+	c->mute = true;
+	queue(c, HIGH, DATA, 64);
+	run(c);
+	for (i = 0; i < LATE && c->last_write == last; i++)
+		sleep_ms(1);
+	CHECK(t, c->last_write != last);
+	EQUAL(t, irqs(c, SOON), 0);
+	return c->last_write;
+}
+
+/*
+ * A client that is in the middle of something else answers later. It must get
+ * its own answers meanwhile, or both would wait for each other.
+ */
+static void late_answers(struct tap *t)
+{
+	struct ptdma_stats stats;
+	struct client c;
+	uint16_t first, second;
+
+	CHECK(t, client_start(&c, &plain));
+	CHECK(t, client_setup(&c, SIZE32));
+	first = start_mute(t, &c);
+	EQUAL(t, reg_read(&c, PT_Q_CONTROL), c.control | PT_Q_RUN);
+	EQUAL(t, client_unmap(&c, WRITEONLY, WINDOW, 0, NULL), 0);
+	EQUAL(t, client_reset(&c), 0);
+	EQUAL(t, reg_read(&c, PT_Q_CONTROL), PT_Q_HALT);
+
+	/* The answer to what was dropped is no answer to the next one. */
+	bus_master(&c, true);
+	reset_ring(&c, SIZE32);
+	second = start_mute(t, &c);
+	CHECK(t, second != first);
+	CHECK(t, client_answer(&c, first, EFAULT));
+	CHECK(t, client_answer(&c, second + 1, 0));
+	EQUAL(t, irqs(&c, SOON), 0);
+	EQUAL(t, head(&c), 0);
+	CHECK(t, client_answer(&c, second, 0));
+	EQUAL(t, wait_done(&c), PT_INT_COMPLETION);
+	/* Nor is one that comes twice, or when nothing was asked. */
+	CHECK(t, client_answer(&c, second, EFAULT));
+	EQUAL(t, irqs(&c, SOON), 0);
+	EQUAL(t, reg_read(&c, PT_Q_STATUS), 0);
+
+	ptdma_get_stats(c.pt, &stats);
+	EQUAL(t, stats.descriptors, 1);
+	EQUAL(t, stats.faults, 0);
+
+	/* Refused because the bus was taken away: again when it is back. */
+	first = start_mute(t, &c);
+	bus_master(&c, false);
+	CHECK(t, client_answer(&c, first, EFAULT));
+	EQUAL(t, irqs(&c, SOON), 0);
+	EQUAL(t, reg_read(&c, PT_Q_STATUS), 0);
+	c.mute = false;
+	fill(&c, DATA, 64, 2);
+	bus_master(&c, true);
+	EQUAL(t, wait_done(&c), PT_INT_COMPLETION);
+	EQUAL(t, filled(&c, HIGH, 64, 2), 64);
+
+	/* Gone without an answer */
+	start_mute(t, &c);
+	EQUAL(t, client_stop(&c), 0);
+}
+
 static void timing(struct tap *t)
 {
 	const struct ptdma_options late = {
@@ -975,6 +1080,8 @@ const struct test device_tests[] = {
 	{ "device: RUN cleared in flight", stop_in_flight },
 	{ "device: head moved in flight", head_moved_in_flight },
 	{ "device: disconnect in flight", hang_up_in_flight },
+	{ "device: writes that the client refuses", refused_writes },
+	{ "device: writes that the client answers late", late_answers },
 	{ "device: delay and bandwidth", timing },
 	{ }
 };

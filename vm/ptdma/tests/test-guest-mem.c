@@ -254,7 +254,7 @@ static void crossing(struct tap *t)
 {
 	uint8_t buf[3 * 4096];
 	struct fixture f;
-	size_t i, copied, wrong = 0;
+	size_t i, taken, wrong = 0;
 
 	setup(&f, PAGES);
 	for (i = 0; i < 8; i++)
@@ -268,18 +268,20 @@ static void crossing(struct tap *t)
 		wrong += buf[i] != (i < 4 ? 8 : i < 4 + PAGE ? 7 : 6);
 	EQUAL(t, wrong, 0);
 
-	/* 5 pages and a bit, with different alignments of both ends. */
-	EQUAL(t, guest_mem_copy(f.gm, IOVA + 5 * PAGE + 100, IOVA + 10,
-				2 * PAGE, &copied), 0);
-	EQUAL(t, copied, 2 * PAGE);
-	EQUAL(t, guest_mem_read(f.gm, buf, IOVA + 5 * PAGE + 100, 2 * PAGE), 0);
+	/* 2 pages, with different alignments of both ends. */
+	memset(buf, 0xee, sizeof(buf));
+	EQUAL(t, guest_mem_take(f.gm, buf + 1, IOVA + 5 * PAGE + 100,
+				IOVA + 10, 2 * PAGE, &taken), 0);
+	EQUAL(t, taken, 2 * PAGE);
 	for (i = 0; i < 2 * PAGE; i++)
-		wrong += buf[i] != 8 - (i + 10) / PAGE;
+		wrong += buf[i + 1] != 8 - (i + 10) / PAGE;
 	EQUAL(t, wrong, 0);
-	/* Not a byte more on either side */
-	EQUAL(t, f.ram[3 * PAGE + 99], 3);
-	EQUAL(t, f.ram[1 * PAGE + 100], 1);
-	EQUAL(t, f.ram[0], 0);
+	/* Not a byte more on either side, and nothing written there */
+	EQUAL(t, buf[0], 0xee);
+	EQUAL(t, buf[2 * PAGE + 1], 0xee);
+	for (i = 0; i < 9 * PAGE; i++)
+		wrong += f.ram[i] != i / PAGE;
+	EQUAL(t, wrong, 0);
 	teardown(&f);
 }
 
@@ -288,7 +290,7 @@ static void faults(struct tap *t)
 	const uint64_t ro = IOVA + 8 * PAGE, wo = IOVA + 16 * PAGE;
 	const uint64_t none = IOVA + 24 * PAGE, top = -PAGE;
 	struct fixture f;
-	uint8_t buf[64];
+	uint8_t buf[4096];
 	size_t n;
 
 	setup(&f, PAGES);
@@ -299,29 +301,33 @@ static void faults(struct tap *t)
 	EQUAL(t, guest_mem_map(f.gm, top, PAGE, RW, f.fd, 3 * PAGE), 0);
 	EQUAL(t, guest_mem_map(f.gm, 0, PAGE, RW, f.fd, 4 * PAGE), 0);
 
-	EQUAL(t, guest_mem_copy(f.gm, IOVA, IOVA + PAGE, 8, &n),
+	EQUAL(t, guest_mem_take(f.gm, buf, IOVA, IOVA + PAGE, 8, &n),
 	      GUEST_MEM_READ_UNMAPPED);
-	EQUAL(t, guest_mem_copy(f.gm, IOVA, IOVA - 1, 8, &n),
+	EQUAL(t, guest_mem_take(f.gm, buf, IOVA, IOVA - 1, 8, &n),
 	      GUEST_MEM_READ_UNMAPPED);
-	EQUAL(t, guest_mem_copy(f.gm, IOVA, wo, 8, &n), GUEST_MEM_READ_DENIED);
-	EQUAL(t, guest_mem_copy(f.gm, IOVA, none, 8, &n),
+	EQUAL(t, guest_mem_take(f.gm, buf, IOVA, wo, 8, &n), GUEST_MEM_READ_DENIED);
+	EQUAL(t, guest_mem_take(f.gm, buf, IOVA, none, 8, &n),
 	      GUEST_MEM_READ_DENIED);
-	EQUAL(t, guest_mem_copy(f.gm, IOVA + PAGE, IOVA, 8, &n),
+	EQUAL(t, guest_mem_take(f.gm, buf, IOVA + PAGE, IOVA, 8, &n),
 	      GUEST_MEM_WRITE_UNMAPPED);
-	EQUAL(t, guest_mem_copy(f.gm, ro, IOVA, 8, &n),
+	EQUAL(t, guest_mem_take(f.gm, buf, ro, IOVA, 8, &n),
 	      GUEST_MEM_WRITE_DENIED);
-	EQUAL(t, guest_mem_copy(f.gm, none, IOVA, 8, &n),
+	EQUAL(t, guest_mem_take(f.gm, buf, none, IOVA, 8, &n),
 	      GUEST_MEM_WRITE_DENIED);
-	EQUAL(t, guest_mem_copy(f.gm, wo, ro, PAGE, &n), GUEST_MEM_OK);
+	EQUAL(t, guest_mem_take(f.gm, buf, wo, ro, PAGE, &n), GUEST_MEM_OK);
 	EQUAL(t, n, PAGE);
 
-	/* In the middle: what was before it, and no more, is copied. */
+	/* In the middle: what was before it, and no more, is taken. */
 	memset(f.ram, 0x55, PAGE);
-	EQUAL(t, guest_mem_copy(f.gm, wo, IOVA + PAGE - 10, 20, &n),
+	memset(buf, 0, sizeof(buf));
+	EQUAL(t, guest_mem_take(f.gm, buf, wo, IOVA + PAGE - 10, 20, &n),
 	      GUEST_MEM_READ_UNMAPPED);
 	EQUAL(t, n, 10);
-	EQUAL(t, f.ram[2 * PAGE + 9], 0x55);
-	EQUAL(t, f.ram[2 * PAGE + 10], 0);
+	EQUAL(t, buf[9], 0x55);
+	EQUAL(t, buf[10], 0);
+	EQUAL(t, guest_mem_take(f.gm, buf, IOVA + PAGE - 10, IOVA, 20, &n),
+	      GUEST_MEM_WRITE_UNMAPPED);
+	EQUAL(t, n, 10);
 
 	EQUAL(t, guest_mem_read(f.gm, buf, wo, 8), GUEST_MEM_READ_DENIED);
 	EQUAL(t, guest_mem_read(f.gm, buf, ro + PAGE - 4, 8),
@@ -330,9 +336,9 @@ static void faults(struct tap *t)
 	/* The address space has an end: no way around to page 0. */
 	EQUAL(t, guest_mem_read(f.gm, buf, -4ull, 4), GUEST_MEM_OK);
 	EQUAL(t, guest_mem_read(f.gm, buf, -4ull, 8), GUEST_MEM_READ_UNMAPPED);
-	EQUAL(t, guest_mem_copy(f.gm, IOVA, -4ull, 8, &n),
+	EQUAL(t, guest_mem_take(f.gm, buf, IOVA, -4ull, 8, &n),
 	      GUEST_MEM_READ_UNMAPPED);
-	EQUAL(t, guest_mem_copy(f.gm, -4ull, IOVA, 8, &n),
+	EQUAL(t, guest_mem_take(f.gm, buf, -4ull, IOVA, 8, &n),
 	      GUEST_MEM_WRITE_UNMAPPED);
 	EQUAL(t, n, 0);
 	teardown(&f);
@@ -357,58 +363,60 @@ static void growing_file(struct tap *t)
 
 #define BIG	4096			/* pages */
 
-struct copier {
+struct reader {
 	struct guest_mem *gm;
+	uint8_t *buf;
 	atomic_bool running;
 	enum guest_mem_fault fault;
 };
 
-static void *copy_until_fault(void *arg)
+static void *read_until_fault(void *arg)
 {
-	struct copier *c = arg;
+	struct reader *r = arg;
 	size_t n;
 
 	do {
-		c->fault = guest_mem_copy(c->gm, IOVA + BIG * PAGE, IOVA,
-					  BIG * PAGE, &n);
-		c->running = true;
-	} while (!c->fault);
+		r->fault = guest_mem_take(r->gm, r->buf, IOVA + BIG * PAGE,
+					  IOVA, BIG * PAGE, &n);
+		r->running = true;
+	} while (!r->fault);
 	return NULL;
 }
 
+/* What is read after the unmap, when the memory has another owner, is wrong. */
 static void unmap_in_flight(struct tap *t)
 {
-	struct copier c = { 0 };
+	struct reader r = { .buf = malloc(BIG * PAGE) };
 	struct fixture f;
 	pthread_t thread;
 	int round;
 
-	setup(&f, 2 * BIG);
-	memset(f.ram, 0x11, BIG * PAGE);
-	c.gm = f.gm;
-	EQUAL(t, guest_mem_map(f.gm, IOVA, BIG * PAGE, RO, f.fd, 0), 0);
+	setup(&f, BIG);
+	r.gm = f.gm;
+	CHECK(t, r.buf);
+	EQUAL(t, guest_mem_map(f.gm, IOVA + BIG * PAGE, BIG * PAGE, RW, f.fd,
+			       0), 0);
 
 	for (round = 0; round < 5; round++) {
-		uint8_t *dst = f.ram + BIG * PAGE;
 		size_t i, late = 0;
 		uint64_t n;
 
-		EQUAL(t, guest_mem_map(f.gm, IOVA + BIG * PAGE, BIG * PAGE, RW,
-				       f.fd, BIG * PAGE), 0);
-		c.running = false;
-		pthread_create(&thread, NULL, copy_until_fault, &c);
-		while (!c.running)
+		memset(f.ram, 0x11, BIG * PAGE);
+		EQUAL(t, guest_mem_map(f.gm, IOVA, BIG * PAGE, RO, f.fd, 0), 0);
+		r.running = false;
+		pthread_create(&thread, NULL, read_until_fault, &r);
+		while (!r.running)
 			usleep(100);
 		usleep(1000 + 700 * round);
-		EQUAL(t, guest_mem_unmap(f.gm, IOVA + BIG * PAGE, BIG * PAGE,
-					 &n), 0);
-		memset(dst, 0xee, BIG * PAGE);
+		EQUAL(t, guest_mem_unmap(f.gm, IOVA, BIG * PAGE, &n), 0);
+		memset(f.ram, 0xee, BIG * PAGE);
 		pthread_join(thread, NULL);
 		for (i = 0; i < BIG * PAGE; i++)
-			late += dst[i] != 0xee;
+			late += r.buf[i] != 0x11;
 		EQUAL(t, late, 0);
-		EQUAL(t, c.fault, GUEST_MEM_WRITE_UNMAPPED);
+		EQUAL(t, r.fault, GUEST_MEM_READ_UNMAPPED);
 	}
+	free(r.buf);
 	teardown(&f);
 }
 
@@ -421,6 +429,6 @@ const struct test guest_mem_tests[] = {
 	{ "guest-mem: accesses across mappings", crossing },
 	{ "guest-mem: faults tell read from write", faults },
 	{ "guest-mem: a file that grows", growing_file },
-	{ "guest-mem: unmap waits for a copy in flight", unmap_in_flight },
+	{ "guest-mem: unmap waits for a read in flight", unmap_in_flight },
 	{ }
 };

@@ -304,10 +304,10 @@ static uint32_t burst(struct ptdma *pt, uint64_t dst, uint64_t src, size_t len)
 		pthread_cond_wait(&pt->kick, &pt->lock);
 	if (pt->abort)
 		return 0;
-	/* The read stopped where it did, but the bytes before it come first. */
 	if (pt->opt.verbose && pt->write_error)
 		fprintf(stderr, "ptdma: the client refuses to write: %s\n",
 			strerror(pt->write_error));
+	/* What was taken comes before that at which the taking stopped. */
 	refused = write_fault(pt->write_error);
 	return fault_code(refused ? refused : fault);
 }

@@ -111,12 +111,8 @@ static bool write_ram(struct client *c, const struct vfu_dma_access *req,
 {
 	uint64_t i, end = req->iova + req->count;
 
-	if (req->iova >= WRITEONLY && end <= WRITEONLY + WINDOW) {
-		memcpy(c->written + WRITEONLY_OFFSET + (req->iova - WRITEONLY),
-		       data, req->count);
-		return true;
-	}
-	if (req->iova < LOW || end > HIGH + WINDOW)
+	if ((req->iova < LOW || end > HIGH + WINDOW) &&
+	    (req->iova < WRITEONLY || end > WRITEONLY + WINDOW))
 		return false;
 	for (i = 0; i < req->count; i++)
 		c->written[at(c, req->iova + i) - c->ram] = data[i];
@@ -443,6 +439,8 @@ void bus_master(struct client *c, bool on)
 
 uint8_t *at(struct client *c, uint64_t iova)
 {
+	if (iova >= WRITEONLY)
+		return c->ram + WRITEONLY_OFFSET + (iova - WRITEONLY);
 	if (iova >= HIGH)
 		return c->ram + HIGH_OFFSET + (iova - HIGH);
 	return c->ram + (iova - LOW);

@@ -122,7 +122,7 @@ uint32_t cfg_read(struct client *c, uint32_t off, uint32_t len);
 void cfg_write(struct client *c, uint32_t off, uint32_t value, uint32_t len);
 void bus_master(struct client *c, bool on);
 
-/* The guest's pointer to what the device has at @iova in LOW or HIGH. */
+/* The guest's pointer to what the device has in LOW, HIGH or WRITEONLY. */
 uint8_t *at(struct client *c, uint64_t iova);
 void fill(struct client *c, uint64_t iova, size_t len, unsigned int seed);
 /* How many of the bytes from there are as fill() has put them. */

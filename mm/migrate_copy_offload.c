@@ -79,23 +79,6 @@ static bool folio_is_plain_bytes(struct folio *folio)
 }
 
 /*
- * Only mappings that are known to end up in __migrate_folio(). A filesystem
- * with a migrate_folio() of its own may lock more than the folio before it
- * copies, as for buffer heads, or refuse to copy, as secretmem does.
- */
-static enum migrate_cause mapping_offload_cause(struct address_space *mapping)
-{
-	if (!mapping)
-		return MC_NONE;
-	if (mapping_inaccessible(mapping))
-		return MC_INACCESSIBLE;
-	if (mapping->a_ops->migrate_folio == migrate_folio ||
-	    mapping->a_ops->migrate_folio == filemap_migrate_folio)
-		return MC_NONE;
-	return MC_MAPPING;
-}
-
-/*
  * What speaks against copying the content of @src to @dst now, ahead of the
  * move? Both are locked, and @src is unmapped and flushed from the TLBs, so no
  * new user can come by way of page tables. The references tell whether one is
@@ -104,7 +87,7 @@ static enum migrate_cause mapping_offload_cause(struct address_space *mapping)
 static enum migrate_cause folio_offload_cause(struct folio *src,
 					      struct folio *dst)
 {
-	enum migrate_cause cause;
+	struct address_space *mapping;
 
 	if (folio_size(src) < READ_ONCE(migrate_offload_min_bytes))
 		return MC_TOO_SMALL;
@@ -118,9 +101,11 @@ static enum migrate_cause folio_offload_cause(struct folio *src,
 		return MC_ORDER;
 	if (folio_contain_hwpoisoned_page(src))
 		return MC_HWPOISON;
-	cause = mapping_offload_cause(folio_mapping(src));
-	if (cause)
-		return cause;
+	mapping = folio_mapping(src);
+	if (mapping && mapping_inaccessible(mapping))
+		return MC_INACCESSIBLE;
+	if (mapping && !mapping_migrates_by_copy(mapping))
+		return MC_MAPPING;
 	if (!folio_is_plain_bytes(src))
 		return MC_TAGGED;
 	if (folio_maybe_dma_pinned(src))

@@ -4,10 +4,29 @@
 #define _MM_MIGRATE_COPY_OFFLOAD_H
 
 #include <linux/bits.h>
+#include <linux/fs.h>
 #include <linux/jump_label.h>
-#include <linux/migrate_mode.h>
+#include <linux/migrate.h>
+#include <linux/pagemap.h>
 
 struct list_head;
+
+/**
+ * mapping_migrates_by_copy - is __migrate_folio() what migrates its folios?
+ * @mapping: of a folio
+ *
+ * A filesystem with a migrate_folio() of its own may lock more than the folio
+ * before it copies, as for buffer heads, or refuse to copy, as secretmem does.
+ * So this is a list of what is known to do nothing else.
+ *
+ * Return: true if to migrate a folio of @mapping is to copy its content and
+ * to exchange the folio in the mapping.
+ */
+static inline bool mapping_migrates_by_copy(const struct address_space *mapping)
+{
+	return mapping->a_ops->migrate_folio == migrate_folio ||
+	       mapping->a_ops->migrate_folio == filemap_migrate_folio;
+}
 
 #ifdef CONFIG_MIGRATION_COPY_OFFLOAD
 DECLARE_STATIC_KEY_FALSE(migrate_offload_enabled);

@@ -974,4 +974,6 @@ module_exit(dma_sim_exit);
 MODULE_DESCRIPTION("Simulated DMA engines that copy memory");
 MODULE_LICENSE("GPL");
 
+#ifdef CONFIG_DMA_SIM_KUNIT_TEST
 #include "tests/dma-sim-kunit.h"
+#endif

@@ -3,8 +3,6 @@
  * KUnit tests of the simulated DMA engine. They use it as any client does, by
  * way of dmaengine, but for its knobs.
  */
-#ifdef CONFIG_DMA_SIM_KUNIT_TEST
-
 #ifndef _DMA_SIM_KUNIT_H
 #define _DMA_SIM_KUNIT_H
 
@@ -1197,5 +1195,3 @@ static struct kunit_suite dma_sim_test_suite = {
 kunit_test_suites(&dma_sim_test_suite);
 
 #endif /* _DMA_SIM_KUNIT_H */
-
-#endif /* CONFIG_DMA_SIM_KUNIT_TEST */

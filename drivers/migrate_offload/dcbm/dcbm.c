@@ -1372,4 +1372,6 @@ module_exit(dcbm_exit);
 MODULE_DESCRIPTION("DMA core batch migrator");
 MODULE_LICENSE("GPL");
 
+#ifdef CONFIG_MIGRATE_OFFLOAD_DCBM_KUNIT_TEST
 #include "tests/dcbm-kunit.h"
+#endif

@@ -4,8 +4,6 @@
  * counted, and what becomes of channels that do not answer. The channels are
  * fakes that record what they are given, and copy with the CPU if told to.
  */
-#ifdef CONFIG_MIGRATE_OFFLOAD_DCBM_KUNIT_TEST
-
 #ifndef _MIGRATE_OFFLOAD_DCBM_KUNIT_H
 #define _MIGRATE_OFFLOAD_DCBM_KUNIT_H
 
@@ -1873,4 +1871,3 @@ kunit_test_suites(&plan_test_suite, &cut_test_suite, &count_test_suite,
 		  &chans_test_suite, &copy_test_suite);
 
 #endif /* _MIGRATE_OFFLOAD_DCBM_KUNIT_H */
-#endif /* CONFIG_MIGRATE_OFFLOAD_DCBM_KUNIT_TEST */

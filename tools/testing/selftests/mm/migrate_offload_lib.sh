@@ -19,6 +19,7 @@ STRESS=$BENCH			# what stress_start runs
 MODULE=/sys/module/dcbm
 PARAMS=$MODULE/parameters
 MAX_BATCH=/sys/module/migrate/parameters/max_batch_bytes
+TRACING=/sys/kernel/tracing
 SETTABLE="nr_dma_chan reason_mask min_bytes min_batch_bytes remote timeout_ms"
 SPLATS='BUG:|WARNING:|Oops|KASAN:|DMA-API:.*error|general protection|rcu: INFO:'
 SPLATS+='|pagealloc: |DMA-API: debugging out of memory'
@@ -28,6 +29,7 @@ declare -A saved		# parameter values as found
 loaded_here=			# set if dcbm was not there before
 stress_pid=
 stress_log=
+trace=				# an instance of tracing, while there is one
 why=				# reason of a skipped test
 
 skip_all()
@@ -137,6 +139,14 @@ restore_params()
 	set_param offloading "${saved[offloading]}"
 }
 
+# What a test of the limit of a batch begins with
+has_max_batch()
+{
+	[ ! -e "$MAX_BATCH" ] || return 0
+	why="no $MAX_BATCH"
+	return "$KSFT_SKIP"
+}
+
 # ---- the module ---------------------------------------------------------
 
 # module_file NAME: where it is in KO_DIR
@@ -189,6 +199,35 @@ can_reload()
 	fi && return
 	why="dcbm could not be loaded again"
 	return 1
+}
+
+# ---- tracing ------------------------------------------------------------
+
+# trace_begin [EVENT...]: into $trace, an instance of our own
+trace_begin()
+{
+	local event
+
+	mountpoint -q "$TRACING" || mount -t tracefs none "$TRACING" 2>/dev/null
+	for event; do
+		[ ! -e "$TRACING/events/$event" ] || continue
+		why="no tracepoint $event"
+		return "$KSFT_SKIP"
+	done
+	mkdir "$TRACING/instances/migrate_offload_$$" || return 1
+	trace=$TRACING/instances/migrate_offload_$$
+	for event; do
+		write_to "$trace/events/$event/enable" 1 || {
+			trace_end
+			return 1
+		}
+	done
+}
+
+trace_end()
+{
+	[ -z "$trace" ] || rmdir "$trace"
+	trace=
 }
 
 # ---- moving folios ------------------------------------------------------

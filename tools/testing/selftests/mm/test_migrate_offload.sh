@@ -108,10 +108,7 @@ test_bad_timeout_ms()
 
 test_bad_max_batch_bytes()
 {
-	if [ ! -e "$MAX_BATCH" ]; then
-		why="no $MAX_BATCH"
-		return "$KSFT_SKIP"
-	fi
+	has_max_batch || return
 	is_refused "$MAX_BATCH" "${GARBAGE[@]}" 0 $(($(getconf PAGESIZE) - 1)) \
 		1073741825 4294967296 18446744073709555712 many 512p
 }
@@ -230,10 +227,7 @@ test_batch_sizes()
 {
 	local bytes
 
-	if [ ! -e "$MAX_BATCH" ]; then
-		why="no $MAX_BATCH"
-		return "$KSFT_SKIP"
-	fi
+	has_max_batch || return
 	for bytes in 8192 135169 16777216; do
 		if ! write_to "$MAX_BATCH" "$bytes"; then
 			msg "max_batch_bytes: '$bytes' is refused: $error"
@@ -253,10 +247,7 @@ test_batch_sweep()
 {
 	local limit
 
-	if [ ! -e "$MAX_BATCH" ]; then
-		why="no $MAX_BATCH"
-		return "$KSFT_SKIP"
-	fi
+	has_max_batch || return
 	limit=$(cat "$MAX_BATCH")
 	bench -N 64K,1M -a -c 1 -b 2M -r 1 -s 4K,2M || return 1
 	[ "$(cat "$MAX_BATCH")" = "$limit" ]
@@ -461,32 +452,6 @@ test_vmstat()
 	[ "${vm[offload_success]}" -eq 0 ] && [ "${vm[offload_failed]}" -gt 0 ]
 }
 
-TRACING=/sys/kernel/tracing
-trace=
-
-trace_end()
-{
-	[ -z "$trace" ] || rmdir "$trace"
-	trace=
-}
-
-# trace_begin EVENT...: of migrate, into an instance of our own
-trace_begin()
-{
-	local event
-
-	mountpoint -q $TRACING || mount -t tracefs none $TRACING 2>/dev/null
-	if [ ! -e $TRACING/events/migrate/mm_migrate_batch_end ]; then
-		why="no tracepoints"
-		return "$KSFT_SKIP"
-	fi
-	trace=$TRACING/instances/migrate_offload_$$
-	mkdir "$trace" || return 1
-	for event; do
-		echo 1 > "$trace/events/migrate/mm_migrate_$event/enable" || return 1
-	done
-}
-
 # Of each batch: nothing is missing, and the first folio is not the last
 check_batches()
 {
@@ -513,7 +478,8 @@ test_trace_batches()
 	local ret=0 page
 
 	page=$(getconf PAGESIZE)
-	trace_begin batch_start batch_end folio_not_offloaded || return
+	trace_begin migrate/mm_migrate_{batch_start,batch_end,folio_not_offloaded} ||
+		return
 	set_param reason_mask syscall_or_cpuset &&
 		bench -a -m dcbm -c 1 -b 4M -r 1 -s "$page" || ret=1
 	if [ "$ret" -eq 0 ]; then
@@ -531,7 +497,7 @@ test_trace_left()
 	local ret=0 page
 
 	page=$(getconf PAGESIZE)
-	trace_begin folio_not_offloaded || return
+	trace_begin migrate/mm_migrate_folio_not_offloaded || return
 	echo 8192 > "$trace/buffer_size_kb"
 	set_param reason_mask syscall_or_cpuset &&
 		set_param min_bytes 1073741824 && set_param offloading Y &&
@@ -549,7 +515,7 @@ held_move()
 {
 	local nodes ret=0
 
-	trace_begin folio_unmap_failed folio_move_failed folio_not_offloaded || return
+	trace_begin migrate/mm_migrate_folio_{{unmap,move}_failed,not_offloaded} || return
 	mapfile -t nodes < <(tr ',-' '\n\n' < /sys/devices/system/node/has_memory)
 	set_param offloading Y || ret=1
 	printf '%s\n' "$1" "move ${nodes[1]}" "un$1" verify |

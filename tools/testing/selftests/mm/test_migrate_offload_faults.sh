@@ -25,7 +25,7 @@ FAIL_PAGE=/sys/kernel/debug/fail_page_alloc
 FAULTS="fail_read fail_write short_copy refuse_prep refuse_submit lose_callback"
 
 sim_loaded_here=
-tracing=
+probe=				# set if there is one
 numa_balancing=			# as it was
 hog=				# a tmpfs
 
@@ -129,16 +129,10 @@ all_idle()
 # Count those copies of folios by the CPU that our program asks for
 probe_setup()
 {
-	local dir
-
-	for dir in /sys/kernel/tracing /sys/kernel/debug/tracing; do
-		[ -e "$dir/kprobe_events" ] && tracing=$dir && break
-	done
-	[ -n "$tracing" ] || return 1
+	trace_begin || return
 	echo "p:migrate_offload/cpu_copy folio_mc_copy" \
-		>> "$tracing/kprobe_events" 2>/dev/null || return 1
-	mkdir "$tracing/instances/migrate_offload" || return 1
-	trace=$tracing/instances/migrate_offload
+		>> "$TRACING/kprobe_events" 2>/dev/null || return
+	probe=1
 	event=$trace/events/migrate_offload/cpu_copy
 	echo 'comm == "migrate_offload"' > "$event/filter" &&
 	echo 1 > "$event/enable"
@@ -146,9 +140,9 @@ probe_setup()
 
 probe_cleanup()
 {
-	[ -z "$trace" ] || rmdir "$trace"
-	[ -z "$tracing" ] || echo "-:migrate_offload/cpu_copy" \
-		>> "$tracing/kprobe_events" 2>/dev/null
+	trace_end
+	[ -z "$probe" ] || echo "-:migrate_offload/cpu_copy" \
+		>> "$TRACING/kprobe_events" 2>/dev/null
 }
 
 probe_reset()

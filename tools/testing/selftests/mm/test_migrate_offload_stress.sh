@@ -135,10 +135,7 @@ d_max_batch_bytes()
 {
 	local page
 
-	if [ ! -e "$MAX_BATCH" ]; then
-		why="no $MAX_BATCH"
-		return "$KSFT_SKIP"
-	fi
+	has_max_batch || return
 	page=$(getconf PAGESIZE)
 	pick "$page" $((2 * page)) $((33 * page + 1)) 2097152 8388608 \
 		"${saved[max_batch_bytes]}"

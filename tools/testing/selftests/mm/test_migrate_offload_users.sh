@@ -25,7 +25,6 @@
 source "$(dirname "$(readlink -f "$0")")"/migrate_offload_lib.sh
 
 HOLDER=${DIR}/migrate_offload_hold
-TRACE=/sys/kernel/tracing/instances/migrate_offload_users
 NODES=/sys/devices/system/node
 MEMORY=/sys/devices/system/memory
 CGROUP=/sys/fs/cgroup
@@ -163,17 +162,6 @@ arrives_on()
 
 # ---- what was migrated --------------------------------------------------
 
-trace_start()
-{
-	mkdir -p "$TRACE" 2>/dev/null &&
-	write_to "$TRACE/events/migrate/mm_migrate_pages/enable" 1
-}
-
-trace_stop()
-{
-	[ ! -d "$TRACE" ] || rmdir "$TRACE"
-}
-
 # How many pages were migrated, as "compaction:5 damon:2048 "
 migrated()
 {
@@ -185,7 +173,7 @@ migrated()
 		END {
 			for (reason in sum)
 				printf("%s:%d ", reason, sum[reason])
-		}' "$TRACE/trace"
+		}' "$trace/trace"
 }
 
 # Every reason there is, but for $1
@@ -642,7 +630,7 @@ user()
 	set_param offloading Y || return 1
 	ask mark || return 1
 	set_param folios_migrated 0 || return 1
-	: > "$TRACE/trace"
+	: > "$trace/trace"
 
 	"migrate_$name"
 	ret=$?
@@ -752,7 +740,7 @@ setup
 [ -x "$HOLDER" ] || skip_all "$HOLDER is missing, run make"
 # The holder may be gone when it is asked.
 trap '' PIPE
-trap 'undo_all; trace_stop; cleanup' EXIT
-trace_start || skip_all "no tracepoint migrate:mm_migrate_pages"
+trap 'undo_all; trace_end; cleanup' EXIT
+trace_begin migrate/mm_migrate_pages || skip_all "${why:-no instance of tracing}"
 choose_nodes
 run_tests

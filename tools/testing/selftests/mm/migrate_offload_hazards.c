@@ -2684,9 +2684,8 @@ static int kmsg_fd = -1;
 static bool kernel_complained(void)
 {
 	static const char * const splats[] = {
-		"WARNING:", "BUG:", "Oops", "KASAN", "DMA-API", "lockdep",
-		"general protection", "rcu: INFO:",
-		"pagealloc: ",
+		"WARNING:", "BUG:", "Oops", "KASAN:", "DMA-API:",
+		"general protection", "rcu: INFO:", "pagealloc: ",
 		"turning off the locking correctness validator",
 	};
 	char line[8192];

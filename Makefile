@@ -44,7 +44,8 @@ help:
 	@echo '  make refresh   write the commits of build/linux back to this repository;'
 	@echo '                 with PATCH=N, its uncommitted edits become part of patch N'
 	@echo '  make series    the patches as mails for git am, in build/series, and who'
-	@echo '                 should get them, in build/series/recipients'
+	@echo '                 should get them, in build/series/recipients; to post them, with'
+	@echo "                 POSTER='Name <address>', who is their author, and signs off"
 	@echo
 	@echo '  make kernel    the kernel that is booted; also fetch, ptdma, selftests'
 	@echo '  make clean     remove what was built; distclean: and what was fetched'
@@ -96,7 +97,7 @@ refresh:
 	@vm/compose refresh --tree $(TREE) $(if $(PATCH),--patch $(PATCH))
 
 series: edited-tree
-	@vm/compose series --tree $(TREE) --out $(BUILD)/series
+	@vm/compose series --tree $(TREE) --out $(BUILD)/series $(if $(POSTER),--from "$$POSTER")
 	@cd $(TREE) && scripts/get_maintainer.pl --nogit --nogit-fallback \
 		--norolestats $$(ls $(BUILD)/series/0*.patch | grep -v /0000-) \
 		>$(BUILD)/series/recipients

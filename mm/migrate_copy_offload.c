@@ -14,6 +14,7 @@
  */
 #include <kunit/static_stub.h>
 #include <linux/export.h>
+#include <linux/gfp.h>
 #include <linux/highmem.h>
 #include <linux/list.h>
 #include <linux/migrate.h>
@@ -106,6 +107,8 @@ static enum migrate_cause folio_offload_cause(struct folio *src,
 		return MC_INACCESSIBLE;
 	if (mapping && !mapping_migrates_by_copy(mapping))
 		return MC_MAPPING;
+	if (arch_make_folio_accessible(src))
+		return MC_INACCESSIBLE;
 	if (!folio_is_plain_bytes(src))
 		return MC_TAGGED;
 	if (folio_maybe_dma_pinned(src))
@@ -225,7 +228,6 @@ static unsigned int batch_run(struct migrate_offload_batch *batch,
 	}
 	count_vm_events(PGMIGRATE_OFFLOAD_SUCCESS, nr_pages);
 	batch_reset(batch);
-	cond_resched();
 	return nr_copied;
 }
 
@@ -291,6 +293,7 @@ unsigned int migrate_offload_copy(struct list_head *src_folios,
 		if (batch->nr == MIGRATE_OFFLOAD_MAX_PAIRS)
 			nr_copied += batch_run(batch, lost_src, lost_dst);
 		dst = dst2;
+		cond_resched();
 	}
 	if (batch->nr)
 		nr_copied += batch_run(batch, lost_src, lost_dst);

@@ -19,11 +19,18 @@ struct list_head;
  * before it copies, as for buffer heads, or refuse to copy, as secretmem does.
  * So this is a list of what is known to do nothing else.
  *
+ * Block devices are none of it, even without buffer heads: a filesystem may
+ * write to the cache of its device with nothing but a reference to the folio,
+ * as ntfs does.
+ *
  * Return: true if to migrate a folio of @mapping is to copy its content and
  * to exchange the folio in the mapping.
  */
 static inline bool mapping_migrates_by_copy(const struct address_space *mapping)
 {
+	/* The swap cache has no host */
+	if (mapping->host && S_ISBLK(mapping->host->i_mode))
+		return false;
 	return mapping->a_ops->migrate_folio == migrate_folio ||
 	       mapping->a_ops->migrate_folio == filemap_migrate_folio;
 }

@@ -617,6 +617,24 @@ static void test_mapping(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, test_cause(test), MC_INACCESSIBLE);
 }
 
+/* Whatever the cache of a block device says, filesystems may write to it */
+static void test_block_device(struct kunit *test)
+{
+	struct offload_test *t = test->priv;
+	struct migrate_pair *pair = test_add_between(test, 0, 0);
+	struct inode *inode = kunit_kzalloc(test, sizeof(*inode), GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(test, inode);
+	t->mapping.a_ops = &test_filemap_aops;
+	t->mapping.host = inode;
+	pair->src->mapping = &t->mapping;
+	folio_get(pair->src);
+	inode->i_mode = S_IFREG;
+	KUNIT_EXPECT_EQ(test, test_cause(test), MC_NONE);
+	inode->i_mode = S_IFBLK;
+	KUNIT_EXPECT_EQ(test, test_cause(test), MC_MAPPING);
+}
+
 /* The anon_vma is not looked at, so a number does in place of one */
 static void test_anon(struct kunit *test)
 {
@@ -1028,6 +1046,7 @@ static struct kunit_case folios_test_cases[] = {
 	KUNIT_CASE(test_plain_bytes_here),
 	KUNIT_CASE(test_mte_tags),
 	KUNIT_CASE_PARAM(test_mapping, test_mapping_gen_params),
+	KUNIT_CASE(test_block_device),
 	KUNIT_CASE(test_anon),
 	KUNIT_CASE(test_swap_cache),
 	{}

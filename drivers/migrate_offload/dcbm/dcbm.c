@@ -662,9 +662,9 @@ static bool dcbm_round(struct migrate_offload_batch *batch,
 		       struct dcbm_tally *tally)
 {
 	unsigned long wait = msecs_to_jiffies(READ_ONCE(dcbm_timeout_ms));
+	DECLARE_BITMAP(done, DCBM_MAX_CHANS) = {};
 	unsigned long deadline;
 	size_t most = 0;
-	bool ok = true;
 	unsigned int i;
 
 	for (i = 0; i < nr; i++) {
@@ -680,19 +680,22 @@ static bool dcbm_round(struct migrate_offload_batch *batch,
 	/* One deadline for all, however many engines fail to meet it */
 	wait += msecs_to_jiffies(most / DCBM_BYTES_PER_MS);
 	deadline = jiffies + wait;
-	for (i = 0; i < nr; i++) {
-		struct dcbm_chan *dc = dcs[i];
-		bool done = dcbm_finish(dc, batch, deadline);
+	for (i = 0; i < nr; i++)
+		if (dcbm_finish(dcs[i], batch, deadline))
+			__set_bit(i, done);
 
-		if (done && dcbm_spoilt(dc, batch) && dcbm_map(dc)) {
-			dcbm_submit(dc, batch);
-			done = dcbm_finish(dc, batch, jiffies + wait);
-		}
-		if (done)
-			dcbm_count(dc, batch, tally);
-		ok &= done;
+	/* And one more for all that has to be done again */
+	for_each_set_bit(i, done, nr)
+		if (dcbm_spoilt(dcs[i], batch) && dcbm_map(dcs[i]))
+			dcbm_submit(dcs[i], batch);
+	deadline = jiffies + wait;
+	for_each_set_bit(i, done, nr) {
+		if (dcbm_finish(dcs[i], batch, deadline))
+			dcbm_count(dcs[i], batch, tally);
+		else
+			__clear_bit(i, done);
 	}
-	return ok;
+	return bitmap_full(done, nr);
 }
 
 static void dcbm_copy(struct migrate_offload_batch *batch)

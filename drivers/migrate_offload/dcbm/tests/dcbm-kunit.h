@@ -1821,6 +1821,28 @@ static void test_copy_stuck(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, tc->nr_txs, 9);
 }
 
+/* All get stuck over what their lists have spoilt: that is waited for once */
+static void test_copy_spoilt_stuck(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	unsigned long start;
+	unsigned int i;
+
+	test_serve(test, TEST_CHANS);
+	test_add_many(test, 4 * TEST_CHANS, 4);
+	for (i = 0; i < TEST_CHANS; i++) {
+		t->dcs[i]->sg = true;
+		t->chans[i].residue_sg = 2 * SZ_64K;
+		t->chans[i].silent_from = 2;
+	}
+	dcbm_timeout_ms = 500;
+	start = jiffies;
+	KUNIT_EXPECT_EQ(test, test_run(test), 0);
+	KUNIT_EXPECT_LT(test, jiffies - start, msecs_to_jiffies(1000));
+	for (i = 0; i < TEST_CHANS; i++)
+		KUNIT_EXPECT_EQ(test, t->dcs[i]->state, DCBM_STUCK);
+}
+
 static void test_copy_random(struct kunit *test)
 {
 	struct dcbm_test *t = test->priv;
@@ -1856,6 +1878,7 @@ static struct kunit_case copy_test_cases[] = {
 	KUNIT_CASE(test_copy_faults),
 	KUNIT_CASE(test_copy_spoilt),
 	KUNIT_CASE(test_copy_stuck),
+	KUNIT_CASE(test_copy_spoilt_stuck),
 	KUNIT_CASE(test_copy_random),
 	{}
 };

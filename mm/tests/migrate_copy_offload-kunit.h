@@ -54,6 +54,7 @@ struct offload_test {
 		    struct migrate_offload_batch *batch);
 
 	struct address_space mapping;
+	struct inode inode;
 };
 
 static void test_copy(struct migrate_offload_batch *batch)
@@ -587,6 +588,7 @@ static const struct test_mapping {
 	const struct address_space_operations *a_ops;
 	bool buffers;
 	enum migrate_cause cause;
+	umode_t mode;
 } test_mappings[] = {
 	{ "migrate_folio", &test_aops },
 	{ "filemap_migrate_folio", &test_filemap_aops },
@@ -594,6 +596,10 @@ static const struct test_mapping {
 	{ "buffer_migrate_folio_norefs", &test_norefs_aops, true, MC_MAPPING },
 	{ "none", &test_no_aops, .cause = MC_MAPPING },
 	{ "one of its own", &test_own_aops, .cause = MC_MAPPING },
+	{ "of a file", &test_filemap_aops, .mode = S_IFREG },
+	/* Whatever it says, filesystems may write to it */
+	{ "of a block device", &test_filemap_aops, .cause = MC_MAPPING,
+	  .mode = S_IFBLK },
 };
 
 KUNIT_ARRAY_PARAM_DESC(test_mapping, test_mappings, name);
@@ -608,6 +614,10 @@ static void test_mapping(struct kunit *test)
 		kunit_skip(test, "needs CONFIG_BUFFER_HEAD");
 
 	t->mapping.a_ops = param->a_ops;
+	if (param->mode) {
+		t->inode.i_mode = param->mode;
+		t->mapping.host = &t->inode;
+	}
 	pair->src->mapping = &t->mapping;
 	folio_get(pair->src);
 	KUNIT_EXPECT_EQ(test, test_cause(test), param->cause);
@@ -615,24 +625,6 @@ static void test_mapping(struct kunit *test)
 	/* No matter how, if even the kernel is not to look at the content */
 	set_bit(AS_INACCESSIBLE, &t->mapping.flags);
 	KUNIT_EXPECT_EQ(test, test_cause(test), MC_INACCESSIBLE);
-}
-
-/* Whatever the cache of a block device says, filesystems may write to it */
-static void test_block_device(struct kunit *test)
-{
-	struct offload_test *t = test->priv;
-	struct migrate_pair *pair = test_add_between(test, 0, 0);
-	struct inode *inode = kunit_kzalloc(test, sizeof(*inode), GFP_KERNEL);
-
-	KUNIT_ASSERT_NOT_NULL(test, inode);
-	t->mapping.a_ops = &test_filemap_aops;
-	t->mapping.host = inode;
-	pair->src->mapping = &t->mapping;
-	folio_get(pair->src);
-	inode->i_mode = S_IFREG;
-	KUNIT_EXPECT_EQ(test, test_cause(test), MC_NONE);
-	inode->i_mode = S_IFBLK;
-	KUNIT_EXPECT_EQ(test, test_cause(test), MC_MAPPING);
 }
 
 /* The anon_vma is not looked at, so a number does in place of one */
@@ -1046,7 +1038,6 @@ static struct kunit_case folios_test_cases[] = {
 	KUNIT_CASE(test_plain_bytes_here),
 	KUNIT_CASE(test_mte_tags),
 	KUNIT_CASE_PARAM(test_mapping, test_mapping_gen_params),
-	KUNIT_CASE(test_block_device),
 	KUNIT_CASE(test_anon),
 	KUNIT_CASE(test_swap_cache),
 	{}

@@ -554,6 +554,62 @@ static void dma_sim_test_bandwidth(struct kunit *test)
 			SIM_NR * SIM_LEN * 95 / 100);
 }
 
+/* Each descriptor occupies the channel for that long, besides its bytes */
+static void dma_sim_test_descriptor_ns(struct kunit *test)
+{
+	ktime_t begin;
+
+	sim_set(test, DMA_SIM_DESCRIPTOR_NS, NSEC_PER_MSEC);
+	begin = ktime_get();
+	sim_run(test, 0, SIM_NR - 1);
+	KUNIT_EXPECT_GE(test, ktime_us_delta(ktime_get(), begin),
+			SIM_NR * USEC_PER_MSEC * 95 / 100);
+}
+
+/* So does each page that a source is in */
+static void dma_sim_test_page_ns(struct kunit *test)
+{
+	struct sim_test *t = test->priv;
+	unsigned long pages = 0;
+	ktime_t begin;
+	int i;
+
+	for (i = 0; i < SIM_NR; i++)
+		pages += DIV_ROUND_UP(offset_in_page(sim_src(t, i)) + SIM_LEN,
+				      PAGE_SIZE);
+	sim_set(test, DMA_SIM_PAGE_NS, NSEC_PER_MSEC);
+	begin = ktime_get();
+	sim_run(test, 0, SIM_NR - 1);
+	KUNIT_EXPECT_GE(test, ktime_us_delta(ktime_get(), begin),
+			pages * USEC_PER_MSEC * 95 / 100);
+}
+
+/* How many pages of an I/O page table a piece is in */
+static void dma_sim_test_pages(struct kunit *test)
+{
+	static const struct {
+		struct dma_sim_piece piece;
+		unsigned long pages;
+	} cases[] = {
+		{ { .dst = 0, .src = 0, .len = 1 }, 1 },
+		{ { .dst = 0, .src = 0, .len = PAGE_SIZE }, 1 },
+		{ { .dst = 0, .src = 1, .len = PAGE_SIZE }, 2 },
+		{ { .dst = 0, .src = 0, .len = SZ_1M }, SZ_1M / PAGE_SIZE },
+		{ { .dst = SZ_2M, .src = SZ_4M, .len = SZ_2M }, 1 },
+		{ { .dst = SZ_2M, .src = SZ_4M, .len = SZ_4M + 1 }, 3 },
+		/* Large pages only where both sides have one */
+		{ { .dst = SZ_1M, .src = 0, .len = SZ_2M }, SZ_2M / PAGE_SIZE },
+		{ { .dst = SZ_1M, .src = SZ_1M, .len = SZ_1M + SZ_2M },
+		  SZ_1M / PAGE_SIZE + 1 },
+	};
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(cases); i++)
+		KUNIT_EXPECT_EQ_MSG(test, dma_sim_pages(&cases[i].piece,
+						  cases[i].piece.len),
+				    cases[i].pages, "case %u", i);
+}
+
 static void dma_sim_test_unbind(struct kunit *test)
 {
 	struct sim_test *t = test->priv;
@@ -1164,6 +1220,9 @@ static struct kunit_case dma_sim_test_cases[] = {
 	KUNIT_CASE(dma_sim_test_terminate),
 	KUNIT_CASE(dma_sim_test_delay),
 	KUNIT_CASE(dma_sim_test_bandwidth),
+	KUNIT_CASE(dma_sim_test_descriptor_ns),
+	KUNIT_CASE(dma_sim_test_page_ns),
+	KUNIT_CASE(dma_sim_test_pages),
 	KUNIT_CASE(dma_sim_test_unbind),
 	KUNIT_CASE(dma_sim_test_unbound),
 	KUNIT_CASE(dma_sim_test_public),

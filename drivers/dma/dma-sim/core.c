@@ -3,26 +3,25 @@
  * Simulated DMA engines that copy memory
  *
  * An engine for those who write or test clients of dmaengine without having
- * the hardware: each channel has a thread, which copies with the CPU, takes as
- * long as it is told to, and fails in the ways that engines can fail.
+ * the hardware. Each channel takes as long as it is told to, and fails in the
+ * ways that engines can fail. This file is the interface to dmaengine and
+ * debugfs; the engine that copies is in thread.c.
  *
  * The interface is described in Documentation/driver-api/dmaengine/dma-sim.rst.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
+#include <linux/align.h>
 #include <linux/array_size.h>
 #include <linux/cleanup.h>
 #include <linux/debugfs.h>
 #include <linux/device.h>
-#include <linux/dma-direct.h>
 #include <linux/dma-map-ops.h>
 #include <linux/dma-mapping.h>
 #include <linux/dmaengine.h>
 #include <linux/fs.h>
-#include <linux/io.h>
 #include <linux/iommu.h>
 #include <linux/kstrtox.h>
-#include <linux/kthread.h>
 #include <linux/ktime.h>
 #include <linux/list.h>
 #include <linux/math64.h>
@@ -34,40 +33,19 @@
 #include <linux/numa.h>
 #include <linux/platform_device.h>
 #include <linux/scatterlist.h>
-#include <linux/sched.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 #include <linux/string.h>
 #include <linux/uaccess.h>
-#include <linux/wait.h>
 
-#include "virt-dma.h"
+#include "dma-sim.h"
 
 #define DMA_SIM_NAME		"dma-sim"
 #define DMA_SIM_MAX_ENGINES	16
 #define DMA_SIM_MAX_CHANS	64
-/* How many cookies of failed descriptors device_tx_status() remembers */
-#define DMA_SIM_NR_FAILED	16
-/* How much of the time that a thread slept too long it can make up for */
-#define DMA_SIM_MAX_LATE_NS	NSEC_PER_MSEC
-
-enum dma_sim_knob {
-	/* Faults: every n-th descriptor has one */
-	DMA_SIM_FAIL_READ,
-	DMA_SIM_FAIL_WRITE,
-	DMA_SIM_SHORT_COPY,
-	DMA_SIM_REFUSE_PREP,
-	DMA_SIM_REFUSE_SUBMIT,
-	DMA_SIM_LOSE_CALLBACK,
-	DMA_SIM_STALL,
-
-	DMA_SIM_TIMES,
-	DMA_SIM_REORDER,
-	DMA_SIM_DELAY_US,
-	DMA_SIM_BANDWIDTH,
-	DMA_SIM_NR_KNOBS,
-};
+/* The large page of an I/O page table; the small one is PAGE_SIZE */
+#define DMA_SIM_LARGE_PAGE	SZ_2M
 
 static const struct {
 	const char *name;
@@ -85,70 +63,18 @@ static const struct {
 	[DMA_SIM_REORDER] =		{ "reorder", 0, 4096 },
 	[DMA_SIM_DELAY_US] =		{ "delay_us", 0, 10 * USEC_PER_SEC },
 	[DMA_SIM_BANDWIDTH] =		{ "bandwidth", 0, SZ_1M },
+	[DMA_SIM_DESCRIPTOR_NS] =	{ "descriptor_ns", 0, NSEC_PER_MSEC },
+	[DMA_SIM_PAGE_NS] =		{ "page_ns", 0, NSEC_PER_MSEC },
 };
 
 /* What an engine is made with */
 struct dma_sim_config {
 	unsigned int channels;
 	unsigned int bandwidth;
+	unsigned int descriptor_ns;
+	unsigned int page_ns;
 	bool public;
 	bool sg;
-};
-
-/* Contiguous on both sides */
-struct dma_sim_piece {
-	dma_addr_t dst;
-	dma_addr_t src;
-	size_t len;
-};
-
-struct dma_sim_desc {
-	struct virt_dma_desc vd;
-	size_t len;		/* of all pieces */
-	bool sg;
-
-	/* From when the channel takes it up */
-	size_t todo;		/* how much of it will be copied */
-	size_t done;
-	unsigned int delay_us;
-	unsigned int bandwidth;
-	bool stall;
-	bool lose;
-	bool terminated;
-
-	unsigned int nr;
-	struct dma_sim_piece pieces[] __counted_by(nr);
-};
-
-struct dma_sim_setting {
-	struct dma_sim_chan *c;
-	enum dma_sim_knob knob;
-	int value;
-	unsigned int count;	/* descriptors since it was written */
-};
-
-/* All but what is of the thread alone is protected by vc.lock */
-struct dma_sim_chan {
-	struct virt_dma_chan vc;
-	struct dentry *dir;
-
-	struct task_struct *task;
-	wait_queue_head_t wait;		/* the thread, for something to do */
-	wait_queue_head_t idle;		/* for the thread to drop @active */
-	ktime_t busy_until;		/* of the thread, for the bandwidth */
-
-	struct dma_sim_desc *active;
-	struct list_head held;		/* done, to be completed; last first */
-	unsigned int nr_held;
-	bool stalled;
-	bool gone;			/* the driver has been unbound */
-
-	dma_cookie_t failed[DMA_SIM_NR_FAILED];
-	unsigned int nr_failed;
-	struct dma_sim_setting set[DMA_SIM_NR_KNOBS];
-	u64 descriptors;
-	u64 bytes;
-	u64 faults;
 };
 
 /* Lives until the last client has released its channel */
@@ -205,6 +131,49 @@ static bool dma_sim_fault(struct dma_sim_chan *c)
 	return true;
 }
 
+static unsigned long dma_sim_small_pages(dma_addr_t src, size_t len)
+{
+	return DIV_ROUND_UP(offset_in_page(src) + len, PAGE_SIZE);
+}
+
+/*
+ * Return how many pages of an I/O page table the engine walks for the first
+ * @len bytes of a piece, not 0. A page is large where one fits in and is
+ * aligned on both sides.
+ */
+static unsigned long dma_sim_pages(const struct dma_sim_piece *p, size_t len)
+{
+	size_t head = ALIGN(p->src, DMA_SIM_LARGE_PAGE) - p->src;
+	unsigned long pages = 0;
+
+	if (!IS_ALIGNED(p->src ^ p->dst, DMA_SIM_LARGE_PAGE) || len <= head)
+		return dma_sim_small_pages(p->src, len);
+	if (head)
+		pages = dma_sim_small_pages(p->src, head);
+	len -= head;
+	pages += len / DMA_SIM_LARGE_PAGE;
+	return pages + DIV_ROUND_UP(len % DMA_SIM_LARGE_PAGE, PAGE_SIZE);
+}
+
+/* Return for how many nanoseconds an engine would copy a descriptor */
+static u64 dma_sim_busy_ns(struct dma_sim_chan *c, struct dma_sim_desc *d)
+{
+	unsigned int bandwidth = c->set[DMA_SIM_BANDWIDTH].value;
+	unsigned int page_ns = c->set[DMA_SIM_PAGE_NS].value;
+	u64 ns = c->set[DMA_SIM_DESCRIPTOR_NS].value;
+	const struct dma_sim_piece *p = d->pieces;
+	size_t left = d->todo, len;
+
+	if (bandwidth)
+		ns += mul_u64_u64_div_u64(d->todo, NSEC_PER_SEC,
+					  (u64)bandwidth * SZ_1M);
+	for (; page_ns && left; p++, left -= len) {
+		len = min(left, p->len);
+		ns += (u64)page_ns * dma_sim_pages(p, len);
+	}
+	return ns;
+}
+
 /* Decide what will become of a descriptor, from the knobs as they are now */
 static void dma_sim_plan(struct dma_sim_chan *c, struct dma_sim_desc *d)
 {
@@ -227,11 +196,11 @@ static void dma_sim_plan(struct dma_sim_chan *c, struct dma_sim_desc *d)
 	}
 	d->lose = lose && dma_sim_fault(c);
 	d->stall = stall && dma_sim_fault(c);
-	d->delay_us = c->set[DMA_SIM_DELAY_US].value;
-	d->bandwidth = c->set[DMA_SIM_BANDWIDTH].value;
+	d->delay_ns = (u64)c->set[DMA_SIM_DELAY_US].value * NSEC_PER_USEC;
+	d->busy_ns = dma_sim_busy_ns(c, d);
 }
 
-/* ---- the engine: a thread for each channel ------------------------------ */
+/* ---- from one descriptor to the next ------------------------------------ */
 
 static void dma_sim_complete(struct dma_sim_chan *c, struct virt_dma_desc *vd)
 {
@@ -272,18 +241,19 @@ static void dma_sim_complete_held(struct dma_sim_chan *c)
 	c->nr_held = 0;
 }
 
-static bool dma_sim_has_work(struct dma_sim_chan *c)
-{
-	guard(spinlock_irq)(&c->vc.lock);
-	return vchan_next_desc(&c->vc);
-}
-
-static struct dma_sim_desc *dma_sim_begin(struct dma_sim_chan *c)
+/**
+ * dma_sim_begin - take up the next descriptor
+ * @c: the channel, with vc.lock held
+ *
+ * Return: c->active, or NULL if no descriptor has been issued. If its @stall is
+ * set, it must wait until c->stalled is not, or it is terminated.
+ */
+struct dma_sim_desc *dma_sim_begin(struct dma_sim_chan *c)
 {
 	struct virt_dma_desc *vd;
 	struct dma_sim_desc *d;
 
-	guard(spinlock_irq)(&c->vc.lock);
+	lockdep_assert_held(&c->vc.lock);
 
 	vd = vchan_next_desc(&c->vc);
 	if (!vd)
@@ -298,115 +268,33 @@ static struct dma_sim_desc *dma_sim_begin(struct dma_sim_chan *c)
 	return d;
 }
 
-static bool dma_sim_interrupted(struct dma_sim_desc *d)
-{
-	return READ_ONCE(d->terminated) || kthread_should_stop();
-}
-
-/*
- * As an engine does, copy what is at an address, whatever the CPU thinks of it,
- * and in the order of the pieces
+/**
+ * dma_sim_end - be done with c->active
+ * @c: the channel, with vc.lock held
+ * @abort: the engine stops, so the descriptor ends with DMA_TRANS_ABORTED
+ *
+ * Completes the descriptor, unless it is held back to be reordered, or frees it
+ * if it has been terminated.
  */
-static void dma_sim_copy(struct dma_sim_chan *c, struct dma_sim_desc *d)
+void dma_sim_end(struct dma_sim_chan *c, bool abort)
 {
-	struct device *dev = c->vc.chan.device->dev;
-	const struct dma_sim_piece *p = d->pieces;
-	size_t off = 0;
+	struct dma_sim_desc *d = c->active;
 
-	while (d->done < d->todo && !dma_sim_interrupted(d)) {
-		phys_addr_t src = dma_to_phys(dev, p->src + off);
-		phys_addr_t dst = dma_to_phys(dev, p->dst + off);
-		size_t len = min3(min(d->todo - d->done, p->len - off),
-				  PAGE_SIZE - offset_in_page(src),
-				  PAGE_SIZE - offset_in_page(dst));
+	lockdep_assert_held(&c->vc.lock);
 
-		if (!pfn_valid(PHYS_PFN(src))) {
-			d->vd.tx_result.result = DMA_TRANS_READ_FAILED;
-			return;
-		}
-		if (!pfn_valid(PHYS_PFN(dst))) {
-			d->vd.tx_result.result = DMA_TRANS_WRITE_FAILED;
-			return;
-		}
-		memcpy(phys_to_virt(dst), phys_to_virt(src), len);
-		WRITE_ONCE(d->done, d->done + len);
-		off += len;
-		if (off == p->len) {
-			p++;
-			off = 0;
-		}
-		cond_resched();
+	c->active = NULL;
+	c->stalled = false;
+	if (d->terminated) {
+		kfree(d);
+	} else {
+		if (abort)
+			d->vd.tx_result.result = DMA_TRANS_ABORTED;
+		list_add(&d->vd.node, &c->held);
+		c->nr_held++;
 	}
-}
-
-/* Sleep for as long as an engine would still be busy with it */
-static void dma_sim_pace(struct dma_sim_chan *c, struct dma_sim_desc *d)
-{
-	ktime_t now = ktime_get(), until;
-	u64 ns = 0;
-
-	if (d->bandwidth)
-		ns = mul_u64_u64_div_u64(d->done, NSEC_PER_SEC,
-					 (u64)d->bandwidth * SZ_1M);
-
-	c->busy_until = ktime_add_ns(c->busy_until, ns);
-	c->busy_until = max(c->busy_until,
-			    ktime_sub_ns(now, DMA_SIM_MAX_LATE_NS));
-	until = ktime_add_us(max(c->busy_until, now), d->delay_us);
-	c->busy_until = ktime_add_us(c->busy_until, d->delay_us);
-
-	if (ktime_after(until, now))
-		wait_event_interruptible_hrtimeout(c->wait,
-						   dma_sim_interrupted(d),
-						   ktime_sub(until, now));
-}
-
-static void dma_sim_end(struct dma_sim_chan *c, struct dma_sim_desc *d)
-{
-	scoped_guard(spinlock_irq, &c->vc.lock) {
-		c->active = NULL;
-		c->stalled = false;
-		if (d->terminated) {
-			kfree(d);
-		} else {
-			if (kthread_should_stop())
-				d->vd.tx_result.result = DMA_TRANS_ABORTED;
-			list_add(&d->vd.node, &c->held);
-			c->nr_held++;
-		}
-		if (!vchan_next_desc(&c->vc) ||
-		    c->nr_held >= c->set[DMA_SIM_REORDER].value)
-			dma_sim_complete_held(c);
-	}
-	wake_up_all(&c->idle);
-}
-
-static int dma_sim_thread(void *data)
-{
-	struct dma_sim_chan *c = data;
-	struct dma_sim_desc *d;
-
-	/* As with a delay of microseconds, so with the slack of a timer */
-	current->timer_slack_ns = NSEC_PER_USEC;
-
-	while (!kthread_should_stop()) {
-		d = dma_sim_begin(c);
-		if (!d) {
-			wait_event_idle(c->wait, dma_sim_has_work(c) ||
-					kthread_should_stop());
-			c->busy_until = ktime_get();
-			continue;
-		}
-		if (d->stall) {
-			wait_event_idle(c->wait, !READ_ONCE(c->stalled) ||
-					dma_sim_interrupted(d));
-			c->busy_until = ktime_get();
-		}
-		dma_sim_copy(c, d);
-		dma_sim_pace(c, d);
-		dma_sim_end(c, d);
-	}
-	return 0;
+	if (!vchan_next_desc(&c->vc) ||
+	    c->nr_held >= c->set[DMA_SIM_REORDER].value)
+		dma_sim_complete_held(c);
 }
 
 /* ---- what dmaengine calls ----------------------------------------------- */
@@ -523,7 +411,7 @@ static void dma_sim_issue_pending(struct dma_chan *chan)
 		if (!vchan_issue_pending(&c->vc))
 			return;
 	}
-	wake_up(&c->wait);
+	dma_sim_engine_wake(c);
 }
 
 static size_t dma_sim_residue(struct dma_sim_chan *c, dma_cookie_t cookie)
@@ -577,15 +465,9 @@ static int dma_sim_terminate_all(struct dma_chan *chan)
 		if (c->active)
 			WRITE_ONCE(c->active->terminated, true);
 	}
-	wake_up(&c->wait);
+	dma_sim_engine_wake(c);
 	vchan_dma_desc_free_list(&c->vc, &head);
 	return 0;
-}
-
-static bool dma_sim_has_stopped(struct dma_sim_chan *c)
-{
-	guard(spinlock_irq)(&c->vc.lock);
-	return !c->active || !c->active->terminated;
 }
 
 /* Nothing that was terminated is written to, or called back, after this */
@@ -593,7 +475,7 @@ static void dma_sim_synchronize(struct dma_chan *chan)
 {
 	struct dma_sim_chan *c = to_dma_sim_chan(chan);
 
-	wait_event(c->idle, dma_sim_has_stopped(c));
+	dma_sim_engine_synchronize(c);
 	vchan_synchronize(&c->vc);
 }
 
@@ -624,7 +506,7 @@ static int dma_sim_set(struct dma_sim_setting *s, const char *buf)
 		if (s->knob == DMA_SIM_STALL && !value)
 			c->stalled = false;
 	}
-	wake_up(&c->wait);
+	dma_sim_engine_wake(c);
 	return 0;
 }
 
@@ -684,15 +566,14 @@ static void dma_sim_debugfs_create(struct dma_sim_chan *c)
 
 /* ---- from the beginning to the end of an engine ------------------------- */
 
-/* The thread ends, and whatever was given to it, with an error */
+/* The engine stops, and what was given to it ends with an error */
 static void dma_sim_chan_stop(struct dma_sim_chan *c)
 {
 	struct virt_dma_desc *vd, *tmp;
 
 	scoped_guard(spinlock_irq, &c->vc.lock)
 		c->gone = true;
-	if (!IS_ERR_OR_NULL(c->task))
-		kthread_stop(c->task);
+	dma_sim_engine_stop(c);
 
 	guard(spinlock_irq)(&c->vc.lock);
 	dma_sim_complete_held(c);
@@ -705,26 +586,21 @@ static void dma_sim_chan_stop(struct dma_sim_chan *c)
 
 static int dma_sim_chan_start(struct dma_sim_chan *c)
 {
-	struct device *dev = c->vc.chan.device->dev;
+	int ret;
 
-	c->task = kthread_create_on_node(dma_sim_thread, c, dev_to_node(dev),
-					 "%s", dma_chan_name(&c->vc.chan));
-	if (IS_ERR(c->task))
-		return PTR_ERR(c->task);
-	wake_up_process(c->task);
-	dma_sim_debugfs_create(c);
-	return 0;
+	ret = dma_sim_engine_start(c);
+	if (!ret)
+		dma_sim_debugfs_create(c);
+	return ret;
 }
 
-static void dma_sim_chan_init(struct dma_sim *sim, struct dma_sim_chan *c,
-			      const struct dma_sim_config *config)
+static int dma_sim_chan_init(struct dma_sim *sim, struct dma_sim_chan *c,
+			     const struct dma_sim_config *config)
 {
 	unsigned int i;
 
 	c->vc.desc_free = dma_sim_desc_free;
 	vchan_init(&c->vc, &sim->dma);
-	init_waitqueue_head(&c->wait);
-	init_waitqueue_head(&c->idle);
 	INIT_LIST_HEAD(&c->held);
 	for (i = 0; i < DMA_SIM_NR_KNOBS; i++) {
 		c->set[i].c = c;
@@ -732,6 +608,18 @@ static void dma_sim_chan_init(struct dma_sim *sim, struct dma_sim_chan *c,
 	}
 	c->set[DMA_SIM_TIMES].value = -1;
 	c->set[DMA_SIM_BANDWIDTH].value = config->bandwidth;
+	c->set[DMA_SIM_DESCRIPTOR_NS].value = config->descriptor_ns;
+	c->set[DMA_SIM_PAGE_NS].value = config->page_ns;
+	return dma_sim_engine_init(c);
+}
+
+static void dma_sim_free(struct dma_sim *sim)
+{
+	unsigned int i;
+
+	for (i = 0; i < sim->nr; i++)
+		kfree(sim->chans[i].engine);
+	kfree(sim);
 }
 
 static void dma_sim_release(struct dma_device *dma)
@@ -742,7 +630,7 @@ static void dma_sim_release(struct dma_device *dma)
 	for (i = 0; i < sim->nr; i++)
 		put_device(&sim->chans[i].vc.chan.dev->device);
 	put_device(dma->dev);
-	kfree(sim);
+	dma_sim_free(sim);
 }
 
 static void dma_sim_stop(struct dma_sim *sim)
@@ -799,12 +687,12 @@ static int dma_sim_probe(struct platform_device *pdev)
 	dma->device_terminate_all = dma_sim_terminate_all;
 	dma->device_synchronize = dma_sim_synchronize;
 	dma->device_release = dma_sim_release;
-	for (i = 0; i < sim->nr; i++)
-		dma_sim_chan_init(sim, &sim->chans[i], config);
-
-	ret = dma_async_device_register(dma);
+	for (i = 0; i < sim->nr && !ret; i++)
+		ret = dma_sim_chan_init(sim, &sim->chans[i], config);
+	if (!ret)
+		ret = dma_async_device_register(dma);
 	if (ret) {
-		kfree(sim);
+		dma_sim_free(sim);
 		return ret;
 	}
 	/* Clients look at these, and may do so until they are gone */
@@ -864,6 +752,16 @@ module_param_named(bandwidth, dma_sim_bandwidth, uint, 0444);
 MODULE_PARM_DESC(bandwidth,
 		 "What a channel copies in a second in MiB, 0: no limit (default: 0)");
 
+static unsigned int dma_sim_descriptor_ns;
+module_param_named(descriptor_ns, dma_sim_descriptor_ns, uint, 0444);
+MODULE_PARM_DESC(descriptor_ns,
+		 "Nanoseconds that each descriptor takes besides (default: 0)");
+
+static unsigned int dma_sim_page_ns;
+module_param_named(page_ns, dma_sim_page_ns, uint, 0444);
+MODULE_PARM_DESC(page_ns,
+		 "Nanoseconds that each page of an I/O page table takes besides (default: 0)");
+
 static struct platform_device *dma_sim_pdevs[DMA_SIM_MAX_ENGINES];
 
 static struct platform_device *
@@ -903,6 +801,8 @@ static int dma_sim_create_all(void)
 	const struct dma_sim_config config = {
 		.channels = dma_sim_channels,
 		.bandwidth = dma_sim_bandwidth,
+		.descriptor_ns = dma_sim_descriptor_ns,
+		.page_ns = dma_sim_page_ns,
 		.public = dma_sim_public,
 		.sg = dma_sim_sg,
 	};
@@ -926,7 +826,9 @@ static int dma_sim_check_params(void)
 
 	if (!in_range(dma_sim_channels, 1, DMA_SIM_MAX_CHANS))
 		return -EINVAL;
-	if (dma_sim_bandwidth > dma_sim_knobs[DMA_SIM_BANDWIDTH].max)
+	if (dma_sim_bandwidth > dma_sim_knobs[DMA_SIM_BANDWIDTH].max ||
+	    dma_sim_descriptor_ns > dma_sim_knobs[DMA_SIM_DESCRIPTOR_NS].max ||
+	    dma_sim_page_ns > dma_sim_knobs[DMA_SIM_PAGE_NS].max)
 		return -EINVAL;
 	for (i = 0; i < dma_sim_nr_engines; i++) {
 		int node = dma_sim_nodes[i];

@@ -224,13 +224,16 @@ static enum move_result run_move(struct region *r, struct move *m, int from,
 
 static void write_csv(const struct row *row, const struct region *r,
 		      const struct move *m, size_t batch, unsigned int nr,
-		      unsigned long offloaded, long first_us)
+		      unsigned long offloaded, const struct latency *latency)
 {
 	fprintf(csv, "%zu,%s,%u,%u,%llu,%zu,%lu,%zu,", r->size,
 		row->channels ? "dcbm" : "cpu", row->channels, nr,
 		(unsigned long long)m->ns, r->len, offloaded, batch);
-	if (first_us >= 0)
-		fprintf(csv, "%ld", first_us);
+	if (latency->first_us >= 0)
+		fprintf(csv, "%ld", latency->first_us);
+	fprintf(csv, ",");
+	if (latency->max_us >= 0)
+		fprintf(csv, "%ld", latency->max_us);
 	fprintf(csv, "\n");
 }
 
@@ -238,8 +241,7 @@ static bool run_moves(const struct row *row, struct region *r, struct move *m,
 		      size_t batch, struct cell *cell)
 {
 	const bool mthp = r->size > psize() && r->size != read_pmd_pagesize();
-	const bool latency = batch && trace_latency;
-	const unsigned int nr_moves = 2 * rounds * (latency ? 2 : 1);
+	const unsigned int nr_moves = 2 * rounds * (trace_latency ? 2 : 1);
 	unsigned int i = 0, attempt = 0, nr_rates = 0, nr_firsts = 0;
 	double sum = 0, squares = 0, firsts = 0;
 
@@ -252,11 +254,11 @@ static bool run_moves(const struct row *row, struct region *r, struct move *m,
 		const int from = i & 1 ? node_b : node_a;
 		const int to = i & 1 ? node_a : node_b;
 		const bool fresh = mthp && fresh_for_each_move;
-		/* It takes time, so every other round is without. */
-		const bool traced = latency && i & 2;
+		/* Tracing takes time, so the throughput is that of other rounds. */
+		const bool traced = trace_latency && i & 2;
+		struct latency latency = { .first_us = -1, .max_us = -1 };
 		enum move_result result;
 		unsigned long offloaded;
-		long first_us = -1;
 		double rate;
 
 		check_interrupted();
@@ -264,10 +266,10 @@ static bool run_moves(const struct row *row, struct region *r, struct move *m,
 			return false;
 
 		if (traced)
-			latency_begin(r->mem);
+			latency_begin(r);
 		result = run_move(r, m, from, to, &offloaded);
 		if (traced)
-			first_us = latency_end();
+			latency_end(r, &latency);
 
 		switch (result) {
 		case MOVE_FAILED:
@@ -291,11 +293,11 @@ static bool run_moves(const struct row *row, struct region *r, struct move *m,
 		cell->moved += m->nr;
 		if (cell->offloaded >= 0)
 			cell->offloaded += offloaded;
-		if (csv && (!traced || first_us >= 0))
-			write_csv(row, r, m, batch, i, offloaded, first_us);
+		if (csv && (!traced || latency.first_us >= 0))
+			write_csv(row, r, m, batch, i, offloaded, &latency);
 		if (traced) {
-			if (first_us >= 0) {
-				firsts += first_us;
+			if (latency.first_us >= 0) {
+				firsts += latency.first_us;
 				nr_firsts++;
 			}
 			continue;
@@ -540,13 +542,17 @@ static void run_row(int i)
 	}
 }
 
-static void prepare_batches(void)
+static void prepare_latency(void)
 {
 	const char *why = latency_open();
 
 	trace_latency = !why;
 	if (why)
 		ksft_print_msg("no latency: %s\n", why);
+}
+
+static void prepare_batches(void)
+{
 	if (batch_limit_present())
 		batch_limit_save();
 	else
@@ -573,10 +579,12 @@ static void run_tables(void)
 		dcbm_save();
 		dcbm_show();
 	}
+	if (batches[0] || csv)
+		prepare_latency();
 	if (batches[0])
 		prepare_batches();
 	if (csv)
-		fprintf(csv, "size,mode,channels,round,ns,bytes,offloaded,batch,first_us\n");
+		fprintf(csv, "size,mode,channels,round,ns,bytes,offloaded,batch,first_us,max_us\n");
 
 	for (i = 0; i < nr_rows; i++)
 		run_row(i);
@@ -910,8 +918,10 @@ static void print_usage(FILE *f)
 		"                       folio is not mapped; where there is no such limit, by\n"
 		"                       the memory that a call of move_pages() gets\n"
 		"  -x, --csv FILE       write each move to FILE: size,mode,channels,round,ns,\n"
-		"                       bytes,offloaded,batch,first_us; with -N, first_us is there\n"
-		"                       for the moves that were traced, and is not for others\n"
+		"                       bytes,offloaded,batch,first_us,max_us. As many moves\n"
+		"                       again are traced. They alone have first_us, for how long\n"
+		"                       the first folio was not mapped, and max_us, the longest\n"
+		"                       time of any folio, which is empty if events were lost\n"
 		"  -t, --time SECONDS   no tables: move all sizes, mixed, back and forth for\n"
 		"                       that long or until a signal, without any change of the\n"
 		"                       parameters of dcbm; -b is the memory for all sizes\n"

@@ -24,17 +24,18 @@ SAY		= @printf '==> %s\n'
 help:
 	@echo 'migrate-offload: batch copying and DMA offload for page migration'
 	@echo
-	@echo '  make run       build all, boot a machine with emulated DMA engines, move'
-	@echo '                 memory with the CPU and with dcbm, print the figures'
+	@echo '  make run       build all, boot a machine with emulated DMA engines, move and'
+	@echo '                 verify memory; boot one in simulated time, and print what'
+	@echo '                 offloading brings'
 	@echo '  make test      all tests'
 	@echo '  make test-long  those that take long: KUnit on x86_64, each rule removed and'
 	@echo '                 its test seen failing, ten minutes of stress, and other'
 	@echo "                 tests of mm compared with vanilla's results"
 	@echo '  make test-debug  those that boot, on a kernel that looks for mistakes;'
 	@echo '                 takes hours'
-	@echo '  make bench     vanilla, patched, and dcbm with 1 to 16 channels: guest'
-	@echo '                 instructions per migrated folio, and throughput and latency'
-	@echo "                 relative to the CPU's"
+	@echo '  make bench     vanilla, patched, dcbm with 1 to 16 channels, and the RFC: what'
+	@echo '                 they reach in simulated time, in tables and pictures'
+	@echo '  make profile   instructions by function; PROFILE_ARGS="-s 64K -m dcbm -c 4"'
 	@echo '  make bench-hw  throughput and latency with the engines of this machine, on'
 	@echo '                 the kernel that it runs; as root'
 	@echo '  make check     checkpatch, sparse, W=1, kernel-doc, a build of each patch'
@@ -50,13 +51,14 @@ help:
 	@echo '  make kernel    the kernel that is booted; also fetch, ptdma, selftests'
 	@echo '  make clean     remove what was built; distclean: and what was fetched'
 	@echo
-	@echo 'KERNEL=DIR takes your own v7.3 tree as the base. RUN_ARGS= goes to the'
-	@echo 'benchmark, see "make run RUN_ARGS=-h"; BENCH_ARGS= to vm/bench or'
-	@echo 'vm/bench-hw, see these with -h; BOOT_ARGS= to vm/boot, see vm/boot -h.'
+	@echo 'KERNEL=DIR takes your own v7.3 tree as the base. BENCH_ARGS= goes to'
+	@echo 'harness/bench/bench or harness/bench/bench-hw, BOOT_ARGS= to vm/boot; each says'
+	@echo 'with -h what it takes. RUN_ARGS= has make run run only the benchmark on the'
+	@echo 'machine with DMA engines, see "make run RUN_ARGS=-h".'
 
 # ---- what has to be there ----
 
-.PHONY: packages fetch tree edited-tree kernel vanilla ptdma selftests build
+.PHONY: packages fetch tree edited-tree kernel vanilla ptdma selftests sim build
 
 packages:
 	@vm/install
@@ -80,6 +82,7 @@ kernel: edited-tree
 # The same without the series
 vanilla: kernel
 	@vm/build-vanilla $(TREE) $(KBUILD) vm/config/kernel.config $(BUILD)/vanilla
+	@harness/sim/build $(BUILD)/vanilla/linux $(BUILD)/vanilla/kernel
 
 ptdma: packages
 	@$(MAKE) -s -C vm/ptdma O=$(BUILD)/ptdma
@@ -87,7 +90,11 @@ ptdma: packages
 selftests: kernel
 	@vm/build-selftests $(TREE) $(KBUILD) $(SELFTESTS)
 
-build: kernel ptdma selftests
+# What the machine in simulated time needs
+sim: kernel
+	@harness/sim/build $(TREE) $(KBUILD)
+
+build: kernel ptdma selftests sim
 
 # ---- the series ----
 
@@ -99,16 +106,16 @@ refresh:
 series: edited-tree
 	@vm/compose series --tree $(TREE) --out $(BUILD)/series $(if $(POSTER),--from "$$POSTER")
 	@cd $(TREE) && scripts/get_maintainer.pl --nogit --nogit-fallback \
-		--norolestats $$(ls $(BUILD)/series/0*.patch | grep -v /0000-) \
+		--norolestats $(BUILD)/series/*.patch \
 		>$(BUILD)/series/recipients
 
 # ---- the machine ----
 
-.PHONY: run shell test test-long test-debug bench bench-hw plot-packages check
+.PHONY: run shell test test-long test-debug bench bench-hw profile plot-packages check
 
 run: build
-	$(SAY) 'booting a machine with two nodes and four emulated PTDMA engines'
-	@vm/boot $(BOOT_ARGS) -- vm/run $(RUN_ARGS)
+	@$(if $(RUN_ARGS),vm/boot $(BOOT_ARGS) -- vm/run $(RUN_ARGS),\
+		BOOT_ARGS='$(BOOT_ARGS)' harness/bench/run)
 
 shell: build
 	@echo 'In the machine, "vm/run -l" loads ptdma and dcbm; Ctrl-D leaves.'
@@ -131,20 +138,24 @@ plot-packages:
 	@vm/install plot
 
 bench: build vanilla plot-packages
-	@vm/bench $(BENCH_ARGS)
+	@harness/bench/bench $(BENCH_ARGS)
+
+profile: build
+	@harness/sim/profile $(PROFILE_ARGS)
 
 # Not a kernel, only the selftest
 bench-hw: edited-tree plot-packages
 	@mkdir -p $(KBUILD) $(BUILD)/bench
 	@vm/build-selftests $(TREE) $(KBUILD) $(SELFTESTS)
-	@vm/bench-hw -p $(SELFTESTS)/mm/migrate_offload -o $(BUILD)/bench/hw.csv $(BENCH_ARGS)
+	@harness/bench/bench-hw -p $(SELFTESTS)/mm/migrate_offload -o $(BUILD)/bench/hw.csv $(BENCH_ARGS)
 
 check: series
 	@vm/check
 
 .PHONY: clean distclean
 clean:
-	rm -rf $(KBUILD) $(KBUILD)-debug $(SELFTESTS) $(BUILD)/ptdma $(BUILD)/series \
+	rm -rf $(KBUILD) $(KBUILD)-debug $(KBUILD)*-sim $(SELFTESTS) $(BUILD)/ptdma \
+		$(BUILD)/series $(BUILD)/sim $(BUILD)/run $(BUILD)/profile \
 		$(BUILD)/vanilla $(BUILD)/kunit $(BUILD)/rules $(BUILD)/check \
 		$(BUILD)/check-arch $(BUILD)/vm $(BUILD)/test $(BUILD)/bench \
 		$(BUILD)/odd-dma $(BUILD)/example

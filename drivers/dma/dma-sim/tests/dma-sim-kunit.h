@@ -604,10 +604,12 @@ static void dma_sim_test_pages(struct kunit *test)
 	};
 	unsigned int i;
 
-	for (i = 0; i < ARRAY_SIZE(cases); i++)
-		KUNIT_EXPECT_EQ_MSG(test, dma_sim_pages(&cases[i].piece,
-						  cases[i].piece.len),
+	for (i = 0; i < ARRAY_SIZE(cases); i++) {
+		const struct dma_sim_piece *p = &cases[i].piece;
+
+		KUNIT_EXPECT_EQ_MSG(test, dma_sim_pages(p, p->len),
 				    cases[i].pages, "case %u", i);
+	}
 }
 
 static void dma_sim_test_unbind(struct kunit *test)

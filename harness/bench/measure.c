@@ -54,9 +54,9 @@ static uint64_t generation;
 /* The folio size that a profile is named after */
 static size_t profile_kib;
 
-/* Of each counted move; the medians are what counts */
 #define MAX_MOVES	64
 
+/* One value for each counted move; write_row() takes their medians */
 struct figures {
 	double ns[MAX_MOVES];
 	double first_ns[MAX_MOVES];

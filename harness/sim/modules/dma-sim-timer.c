@@ -121,7 +121,7 @@ void dma_sim_engine_wake(struct dma_sim_chan *c)
 	guard(spinlock_irqsave)(&c->vc.lock);
 	e->woken = ktime_get();
 	if (c->active && c->active->terminated) {
-		/* The timer may be about to look at it, and will find nothing */
+		/* If the timer already runs, it may see the next descriptor */
 		hrtimer_try_to_cancel(&e->timer);
 		e->busy_until = e->woken;
 		dma_sim_end(c, false);

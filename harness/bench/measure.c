@@ -55,6 +55,8 @@ static uint64_t generation;
 static size_t profile_kib;
 
 #define MAX_MOVES	64
+/* So that a tick of the timer more or less is no matter where folios are cheap */
+#define MIN_FOLIOS	128
 
 /* One value for each counted move; write_row() takes their medians */
 struct figures {
@@ -209,6 +211,17 @@ static void verify(const struct region *r)
 				   r->len / 8);
 }
 
+/* Wait for a tick of the timer, so that as many fall into each move */
+static void wait_for_tick(void)
+{
+	struct timespec begin, now;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &begin);
+	do
+		clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	while (now.tv_nsec == begin.tv_nsec);
+}
+
 /* ---- one cell ------------------------------------------------------------ */
 
 static void one_move(struct move *m, int node, struct figures *f)
@@ -225,6 +238,7 @@ static void one_move(struct move *m, int node, struct figures *f)
 	run_on(0);
 	idle = idle_window();
 
+	wait_for_tick();
 	start = sim_now();
 	args[0] = start;
 	call(SIM_BEGIN, args);
@@ -256,15 +270,16 @@ static void measure(struct region *r, struct move *m, bool offload,
 		    struct figures *f)
 {
 	unsigned long pages = offloaded_pages();
+	/* Rounds that fill the kernel's lists of free pages are not counted */
+	const unsigned int warm_up = r->size == read_pmd_pagesize() ? 3 : 1;
 	unsigned int i;
 
 	*f = (struct figures) { };
-	/* The first round fills the kernel's caches, and is not counted */
-	for (i = 0; i < 2 * rounds + 2; i++) {
+	for (i = 0; i < 2 * (warm_up + rounds); i++) {
 		bool back = i % 2;
 		int from = back ? node_b : node_a, to = back ? node_a : node_b;
 
-		if (i == 2)
+		if (i == 2 * warm_up)
 			*f = (struct figures) { };
 		if (is_split(r->size)) {
 			if (back)
@@ -299,7 +314,7 @@ static double median(double *values, int nr)
 }
 
 static void write_row(unsigned int chans, size_t size, size_t batch,
-		      struct figures *f)
+		      size_t folios, struct figures *f)
 {
 	const int nr = f->moves;
 
@@ -308,13 +323,13 @@ static void write_row(unsigned int chans, size_t size, size_t batch,
 		fprintf(csv, "%zu", batch);
 	fprintf(csv, ",");
 	if (timed)
-		fprintf(csv, "%.4f", bytes / size * size / median(f->ns, nr));
+		fprintf(csv, "%.4f", folios * size / median(f->ns, nr));
 	if (timed && !f->no_latency)
 		fprintf(csv, ",%.1f,%.1f", median(f->first_ns, nr) / 1e3,
 			median(f->max_ns, nr) / 1e3);
 	else
 		fprintf(csv, ",,");
-	fprintf(csv, ",%.1f\n", median(f->insns, nr) / (bytes / size));
+	fprintf(csv, ",%.1f\n", median(f->insns, nr) / folios);
 	fflush(csv);
 	ksft_print_msg("%s %u, %s%s%s\n", migrator, chans, size_name(size),
 		       batch ? " by " : "", batch ? size_name(batch) : "");
@@ -330,7 +345,7 @@ static void run_size(size_t size)
 	push_settings(size);
 	if (size > psize())
 		compact_nodes(false);
-	if (!region_alloc(&r, size, bytes))
+	if (!region_alloc(&r, size, max(bytes, size * MIN_FOLIOS)))
 		ksft_exit_fail_msg("no folios of %s\n", size_name(size));
 	move_alloc(&m, r.nr);
 	move_set_region(&m, &r);
@@ -344,7 +359,8 @@ static void run_size(size_t size)
 			if (batches.item[b] && batch_limit_set(batches.item[b]))
 				ksft_exit_fail_msg("the limit of a batch cannot be set\n");
 			measure(&r, &m, strcmp(migrator, "none"), &f);
-			write_row(channels.item[c], size, batches.item[b], &f);
+			write_row(channels.item[c], size, batches.item[b], r.nr,
+				  &f);
 		}
 		migrator_off();
 	}
@@ -432,7 +448,7 @@ static void usage(FILE *f)
 	      "  -s LIST   folio sizes in KiB (4,16,64,256,1024,2048)\n"
 	      "  -N LIST   limits of a batch in KiB (as the kernel has it)\n"
 	      "  -C KIB    memory that a call of move_pages() moves (all)\n"
-	      "  -b MIB    memory that is moved (64)\n"
+	      "  -b MIB    memory that is moved, 128 folios or more (64)\n"
 	      "  -r N      counted rounds there and, unless PTEs map a large folio, back (1)\n"
 	      "  -V        only test the instrument: does it count and verify as it should?\n"
 	      "  -T        engines work in real time: only count instructions\n", f);

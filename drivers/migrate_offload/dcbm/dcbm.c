@@ -677,10 +677,13 @@ static bool dcbm_round(struct migrate_offload_batch *batch,
 			dcbm_submit(dc, batch);
 	}
 
-	/* One deadline for all, however many engines fail to meet it */
+	/*
+	 * One deadline for all, however many engines fail to meet it. Who began
+	 * last mostly ends last: after that, there is no need to sleep again.
+	 */
 	wait += msecs_to_jiffies(most / DCBM_BYTES_PER_MS);
 	deadline = jiffies + wait;
-	for (i = 0; i < nr; i++)
+	for (i = nr; i--; )
 		if (dcbm_finish(dcs[i], batch, deadline))
 			__set_bit(i, done);
 

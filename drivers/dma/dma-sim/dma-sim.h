@@ -7,8 +7,6 @@
 #define _DMA_SIM_H
 
 #include <linux/compiler.h>
-#include <linux/dcache.h>
-#include <linux/ktime.h>
 #include <linux/list.h>
 #include <linux/types.h>
 
@@ -68,6 +66,7 @@ struct dma_sim_setting {
 	unsigned int count;	/* descriptors since it was written */
 };
 
+struct dentry;
 struct dma_sim_engine;
 
 /* vc.lock protects everything except @engine */

@@ -3,9 +3,11 @@
  * The engine of dma-sim: each channel is a thread that copies with the CPU
  */
 #include <linux/cleanup.h>
+#include <linux/device.h>
 #include <linux/dma-direct.h>
 #include <linux/dmaengine.h>
 #include <linux/err.h>
+#include <linux/hrtimer.h>
 #include <linux/io.h>
 #include <linux/kthread.h>
 #include <linux/ktime.h>
@@ -19,13 +21,13 @@
 
 #include "dma-sim.h"
 
-/* How much of the time that a thread slept too long it can make up for */
+/* A thread that slept too long makes up for at most so much of it */
 #define DMA_SIM_MAX_LATE_NS	NSEC_PER_MSEC
 
 struct dma_sim_engine {
 	struct task_struct *task;
-	wait_queue_head_t wait;		/* the thread, for something to do */
-	wait_queue_head_t idle;		/* for the thread to drop c->active */
+	wait_queue_head_t wait;		/* the thread waits for work */
+	wait_queue_head_t idle;		/* terminators wait for the thread */
 	ktime_t busy_until;		/* of the thread alone */
 };
 
@@ -41,8 +43,8 @@ static bool dma_sim_interrupted(struct dma_sim_desc *d)
 }
 
 /*
- * As an engine does, copy what is at an address, whatever the CPU thinks of it,
- * and in the order of the pieces
+ * Copy by physical address, as an engine does, in the order of the pieces.
+ * Stops early on an address without memory, and sets the result then.
  */
 static void dma_sim_copy(struct dma_sim_chan *c, struct dma_sim_desc *d)
 {
@@ -76,7 +78,7 @@ static void dma_sim_copy(struct dma_sim_chan *c, struct dma_sim_desc *d)
 	}
 }
 
-/* Sleep for as long as an engine would still be busy with it */
+/* Sleep until an engine would have finished @d */
 static void dma_sim_pace(struct dma_sim_engine *e, struct dma_sim_desc *d)
 {
 	ktime_t now = ktime_get(), until;
@@ -91,7 +93,7 @@ static void dma_sim_pace(struct dma_sim_engine *e, struct dma_sim_desc *d)
 		wait_event_interruptible_hrtimeout(e->wait,
 						   dma_sim_interrupted(d),
 						   ktime_sub(until, now));
-	/* The next one does not pay for what was cut short */
+	/* A descriptor that was cut short does not delay the next one */
 	if (dma_sim_interrupted(d))
 		e->busy_until = ktime_get();
 }
@@ -102,7 +104,7 @@ static int dma_sim_thread(void *data)
 	struct dma_sim_engine *e = c->engine;
 	struct dma_sim_desc *d;
 
-	/* As with a delay of microseconds, so with the slack of a timer */
+	/* Delays are microseconds, so the slack of a timer has to be as short */
 	current->timer_slack_ns = NSEC_PER_USEC;
 	e->busy_until = ktime_get();
 

@@ -27,6 +27,7 @@
 struct dma_sim_engine {
 	struct dma_sim_chan *c;
 	struct hrtimer timer;
+	bool armed;			/* the timer will end c->active */
 	ktime_t busy_until;
 	ktime_t woken;			/* when descriptors were issued last */
 };
@@ -68,6 +69,7 @@ static void start(struct dma_sim_engine *e, ktime_t at)
 		return;
 	e->busy_until = ktime_add_ns(max(e->busy_until, at), d->busy_ns);
 	until = ktime_add_ns(e->busy_until, d->delay_ns);
+	e->armed = true;
 	hrtimer_start(&e->timer, until, HRTIMER_MODE_ABS_PINNED_HARD);
 }
 
@@ -76,9 +78,10 @@ static enum hrtimer_restart finished(struct hrtimer *timer)
 	struct dma_sim_engine *e = container_of(timer, typeof(*e), timer);
 
 	guard(spinlock_irqsave)(&e->c->vc.lock);
-	/* Terminated, and ended by dma_sim_engine_wake() */
-	if (!e->c->active || e->c->stalled)
+	/* dma_sim_engine_wake() ended the descriptor, and may have begun another */
+	if (!e->armed || hrtimer_is_queued(timer))
 		return HRTIMER_NORESTART;
+	e->armed = false;
 	charge(COMPLETION_INSNS);
 	if (!e->c->active->terminated)
 		copy(e->c->active);
@@ -121,12 +124,13 @@ void dma_sim_engine_wake(struct dma_sim_chan *c)
 	guard(spinlock_irqsave)(&c->vc.lock);
 	e->woken = ktime_get();
 	if (c->active && c->active->terminated) {
-		/* If the timer already runs, it may see the next descriptor */
+		/* finished() may be waiting for the lock already */
 		hrtimer_try_to_cancel(&e->timer);
+		e->armed = false;
 		e->busy_until = e->woken;
 		dma_sim_end(c, false);
 	}
-	if (!c->active || !hrtimer_active(&e->timer))
+	if (!e->armed)
 		start(e, e->woken);
 }
 

@@ -104,7 +104,7 @@ static int dma_sim_thread(void *data)
 	struct dma_sim_engine *e = c->engine;
 	struct dma_sim_desc *d;
 
-	/* Delays are microseconds, so the slack of a timer has to be as short */
+	/* Delays are microseconds, so timers need a slack as short */
 	current->timer_slack_ns = NSEC_PER_USEC;
 	e->busy_until = ktime_get();
 

@@ -21,7 +21,7 @@
 
 #include "dma-sim.h"
 
-/* A thread that slept too long makes up for at most so much of it */
+/* A thread that slept too long makes up for at most this much of it */
 #define DMA_SIM_MAX_LATE_NS	NSEC_PER_MSEC
 
 struct dma_sim_engine {

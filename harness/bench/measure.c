@@ -55,7 +55,7 @@ static uint64_t generation;
 static size_t profile_kib;
 
 #define MAX_MOVES	64
-/* So that a tick of the timer more or less is no matter where folios are cheap */
+/* Where folios are cheap, one tick of the timer would show among fewer */
 #define MIN_FOLIOS	128
 
 /* One value for each counted move; write_row() takes their medians */
@@ -211,7 +211,7 @@ static void verify(const struct region *r)
 				   r->len / 8);
 }
 
-/* Wait for a tick of the timer, so that as many fall into each move */
+/* Wait for a tick of the timer: moves that begin with one see equally many */
 static void wait_for_tick(void)
 {
 	struct timespec begin, now;

@@ -678,8 +678,8 @@ static bool dcbm_round(struct migrate_offload_batch *batch,
 	}
 
 	/*
-	 * One deadline for all, however many engines fail to meet it. Who began
-	 * last mostly ends last: after that, there is no need to sleep again.
+	 * One deadline for all, however many engines fail to meet it. Wait for
+	 * the last channel first: it mostly ends last, so one sleep is enough.
 	 */
 	wait += msecs_to_jiffies(most / DCBM_BYTES_PER_MS);
 	deadline = jiffies + wait;

@@ -58,6 +58,7 @@ static const struct {
 	[DMA_SIM_REFUSE_PREP] =		{ "refuse_prep", 0, INT_MAX },
 	[DMA_SIM_REFUSE_SUBMIT] =	{ "refuse_submit", 0, INT_MAX },
 	[DMA_SIM_LOSE_CALLBACK] =	{ "lose_callback", 0, INT_MAX },
+	[DMA_SIM_CORRUPT] =		{ "corrupt", 0, INT_MAX },
 	[DMA_SIM_STALL] =		{ "stall", 0, INT_MAX },
 	[DMA_SIM_TIMES] =		{ "times", -1, INT_MAX },
 	[DMA_SIM_REORDER] =		{ "reorder", 0, 4096 },
@@ -75,6 +76,7 @@ struct dma_sim_config {
 	unsigned int page_ns;
 	bool public;
 	bool sg;
+	bool reports_errors;
 };
 
 /* Lives until the last client has released its channel */
@@ -182,6 +184,7 @@ static void dma_sim_plan(struct dma_sim_chan *c, struct dma_sim_desc *d)
 	bool write = dma_sim_due(c, DMA_SIM_FAIL_WRITE);
 	bool cut = dma_sim_due(c, DMA_SIM_SHORT_COPY);
 	bool lose = dma_sim_due(c, DMA_SIM_LOSE_CALLBACK);
+	bool corrupt = dma_sim_due(c, DMA_SIM_CORRUPT);
 	bool stall = dma_sim_due(c, DMA_SIM_STALL);
 
 	d->todo = d->len;
@@ -195,6 +198,7 @@ static void dma_sim_plan(struct dma_sim_chan *c, struct dma_sim_desc *d)
 		d->todo = d->len / 2;
 	}
 	d->lose = lose && dma_sim_fault(c);
+	d->corrupt = corrupt && dma_sim_fault(c);
 	d->stall = stall && dma_sim_fault(c);
 	d->delay_ns = (u64)c->set[DMA_SIM_DELAY_US].value * NSEC_PER_USEC;
 	d->busy_ns = dma_sim_busy_ns(c, d);
@@ -674,6 +678,7 @@ static int dma_sim_probe(struct platform_device *pdev)
 		dma_cap_set(DMA_PRIVATE, dma->cap_mask);
 	dma->copy_align = DMAENGINE_ALIGN_1_BYTE;
 	dma->directions = BIT(DMA_MEM_TO_MEM);
+	dma->reports_errors = config->reports_errors;
 	dma->residue_granularity = DMA_RESIDUE_GRANULARITY_BURST;
 	dma->device_alloc_chan_resources = dma_sim_alloc_chan_resources;
 	dma->device_free_chan_resources = dma_sim_free_chan_resources;
@@ -747,6 +752,11 @@ module_param_named(sg, dma_sim_sg, bool, 0444);
 MODULE_PARM_DESC(sg,
 		 "Copy scatterlists as well, with one descriptor (default: N)");
 
+static bool dma_sim_reports_errors = true;
+module_param_named(reports_errors, dma_sim_reports_errors, bool, 0444);
+MODULE_PARM_DESC(reports_errors,
+		 "State that failed copies are reported, as some clients require (default: Y)");
+
 static unsigned int dma_sim_bandwidth;
 module_param_named(bandwidth, dma_sim_bandwidth, uint, 0444);
 MODULE_PARM_DESC(bandwidth,
@@ -805,6 +815,7 @@ static int dma_sim_create_all(void)
 		.page_ns = dma_sim_page_ns,
 		.public = dma_sim_public,
 		.sg = dma_sim_sg,
+		.reports_errors = dma_sim_reports_errors,
 	};
 	struct platform_device *pdev;
 	unsigned int i;

@@ -23,6 +23,7 @@ enum dma_sim_knob {
 	DMA_SIM_REFUSE_PREP,
 	DMA_SIM_REFUSE_SUBMIT,
 	DMA_SIM_LOSE_CALLBACK,
+	DMA_SIM_CORRUPT,
 	DMA_SIM_STALL,
 
 	DMA_SIM_TIMES,
@@ -53,6 +54,7 @@ struct dma_sim_desc {
 	u64 delay_ns;		/* how much later it completes */
 	bool stall;
 	bool lose;
+	bool corrupt;
 	bool terminated;
 
 	unsigned int nr;

@@ -68,6 +68,8 @@ static void dma_sim_copy(struct dma_sim_chan *c, struct dma_sim_desc *d)
 			return;
 		}
 		memcpy(phys_to_virt(dst), phys_to_virt(src), len);
+		if (d->corrupt && !d->done)
+			*(u8 *)phys_to_virt(dst) ^= 1;
 		WRITE_ONCE(d->done, d->done + len);
 		off += len;
 		if (off == p->len) {

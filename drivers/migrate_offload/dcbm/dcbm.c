@@ -16,16 +16,20 @@
  * An engine that stops answering is the one thing that the CPU cannot make up
  * for at once, since it may still write to the destinations that it was given.
  * These are given up ("lost"), and stay allocated until the engine says that it
- * is done. Its channel is out of service from then on.
+ * is done. Its channel is out of service until then.
+ *
+ * dcbm uses engines whose driver states that it reports failed copies, and
+ * tests each channel before it trusts the channel with a batch.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/atomic.h>
+#include <linux/bitfield.h>
+#include <linux/bitmap.h>
 #include <linux/cleanup.h>
 #include <linux/completion.h>
 #include <linux/dma-mapping.h>
 #include <linux/device.h>
-#include <linux/device/bus.h>
 #include <linux/dmaengine.h>
 #include <linux/jiffies.h>
 #include <linux/list.h>
@@ -37,18 +41,20 @@
 #include <linux/moduleparam.h>
 #include <linux/mutex.h>
 #include <linux/notifier.h>
-#include <linux/pci.h>
-#include <linux/platform_device.h>
 #include <linux/rcupdate.h>
+#include <linux/reboot.h>
 #include <linux/scatterlist.h>
+#include <linux/sched/isolation.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
 #include <linux/spinlock.h>
 #include <linux/string.h>
+#include <linux/suspend.h>
 #include <linux/sysfs.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
+#include <linux/xarray.h>
 
 /* Channels that can be in service */
 #define DCBM_MAX_CHANS		32
@@ -66,8 +72,22 @@
 #define DCBM_MIN_BYTES		SZ_16K
 /* For each descriptor: tell us, and nobody looks at it afterwards */
 #define DCBM_FLAGS		(DMA_PREP_INTERRUPT | DMA_CTRL_ACK)
-/* The slowest rate that is still work, on top of timeout_ms: 16 MiB/s */
-#define DCBM_BYTES_PER_MS	SZ_16K
+/* An engine may be as slow as 256 MiB/s, in addition to timeout_ms */
+#define DCBM_BYTES_PER_MS	SZ_256K
+/* Folios of one page that a channel copies to be tested */
+#define DCBM_TEST_PAIRS		8
+/* Names of drivers in "engines", with commas */
+#define DCBM_MAX_ENGINES	128
+
+/*
+ * What a descriptor carries, for its answer to find where it belongs: the ID of
+ * the channel, the number of the share, and that of the descriptor in there. An
+ * answer that comes late or twice finds no place, and does no harm.
+ */
+#define DCBM_TOKEN_CHAN		GENMASK_ULL(63, 48)
+#define DCBM_TOKEN_SHARE	GENMASK_ULL(47, 12)
+#define DCBM_TOKEN_DESC		GENMASK_ULL(11, 0)
+static_assert(DCBM_MAX_SEGS <= 1 << 12);
 
 /*
  * What makes bulk migrations. Promotion by NUMA hints and compaction move few
@@ -81,9 +101,11 @@
 
 enum dcbm_state {
 	DCBM_IDLE,		/* in service, nobody uses it */
-	DCBM_BUSY,		/* belongs to a batch */
+	DCBM_BUSY,		/* belongs to a batch, or is tested */
 	DCBM_STUCK,		/* descriptors are open, out of service */
 	DCBM_RECOVERED,		/* was stuck, has answered since */
+	DCBM_FAILED,		/* failed the test after it had been stuck */
+	DCBM_RELEASING,		/* about to be given back */
 	DCBM_GONE,		/* the engine's driver has been unbound */
 };
 
@@ -92,6 +114,8 @@ static const char * const dcbm_state_names[] = {
 	[DCBM_BUSY] = "busy",
 	[DCBM_STUCK] = "stuck",
 	[DCBM_RECOVERED] = "recovered",
+	[DCBM_FAILED] = "failed",
+	[DCBM_RELEASING] = "releasing",
 	[DCBM_GONE] = "gone",
 };
 
@@ -103,7 +127,6 @@ struct dcbm_pos {
 
 /* What it copies begins at @pos, and may go on through many folios */
 struct dcbm_desc {
-	struct dcbm_chan *dc;
 	struct dcbm_pos pos;
 	size_t len;
 	size_t good;			/* so many bytes, from its begin on */
@@ -111,8 +134,9 @@ struct dcbm_desc {
 
 /*
  * A channel, and its share of the batch that it works for. All of the share
- * belongs to whoever took the channel, but for @state, @open and the @good of
- * descriptors, which the callback uses too, under @lock.
+ * belongs to whoever took the channel, except @state, @share, @open, @answered,
+ * @spurious and the @good of descriptors, which the callback uses too, under
+ * @lock.
  */
 struct dcbm_chan {
 	struct list_head node;		/* dcbm_lock */
@@ -120,14 +144,20 @@ struct dcbm_chan {
 	struct device *dev;
 	size_t max_seg;
 	bool sg;			/* it can copy lists of segments */
+	bool no_sg;			/* but shall not, for a test */
 	bool shared;			/* with other clients of dmaengine */
-	bool leaving;			/* its driver is being unbound */
+	bool leaving;			/* it is being unregistered */
+	bool releasing;			/* stuck, and somebody lets go of it */
 	bool pins;			/* the module, until it answers */
+	u32 id;				/* in dcbm_ids */
 	char name[32];
 
 	spinlock_t lock;		/* what the callback uses too */
 	enum dcbm_state state;
+	u64 share;			/* number of the share, modulo 2^36 */
 	unsigned int open;		/* descriptors with no answer yet */
+	unsigned int spurious;		/* answers that came late or twice */
+	DECLARE_BITMAP(answered, DCBM_MAX_SEGS);
 	struct completion done;
 	struct work_struct recover;
 
@@ -146,12 +176,6 @@ struct dcbm_chan {
 	struct folio *held[DCBM_MAX_SEGS];
 	struct scatterlist src_sgl[DCBM_MAX_SEGS];
 	struct scatterlist dst_sgl[DCBM_MAX_SEGS];
-};
-
-/* An engine whose driver is being unbound */
-struct dcbm_leaving {
-	struct list_head node;		/* dcbm_claim_mutex */
-	struct device *dev;
 };
 
 /* How much of a folio has been copied so far; shares come in order */
@@ -175,17 +199,19 @@ static unsigned int dcbm_min_bytes = DCBM_MIN_BYTES;
 static bool dcbm_min_bytes_auto = true;
 static unsigned int dcbm_min_batch_bytes = SZ_64K;
 static unsigned int dcbm_timeout_ms = 2000;
+static char dcbm_engines[DCBM_MAX_ENGINES];
+/* The system sleeps, or is about to; whether to be on when it wakes up */
+static bool dcbm_sleeping;
+static bool dcbm_on_wakeup;
 
 static atomic64_t dcbm_migrated;
 static atomic64_t dcbm_failures;
 
 /*
- * Claiming and giving back channels. Taken under the lock of a device whose
- * driver is being unbound, so nothing may wait for such a lock in here.
+ * Claiming channels. The lock of a device may be held whose driver is being
+ * unbound, so nothing may wait for such a lock in here, nor for an engine.
  */
 static DEFINE_MUTEX(dcbm_claim_mutex);
-/* Engines whose driver is being unbound */
-static LIST_HEAD(dcbm_leaving);
 /* dmaengine_get() has been called */
 static bool dcbm_has_shared;
 
@@ -194,6 +220,9 @@ static DEFINE_SPINLOCK(dcbm_lock);
 static LIST_HEAD(dcbm_chans);
 static LIST_HEAD(dcbm_unfits);
 static DECLARE_WAIT_QUEUE_HEAD(dcbm_wait);
+/* For callbacks to find a channel, or to see that it no longer exists */
+static DEFINE_XARRAY_ALLOC1(dcbm_ids);
+static u32 dcbm_next_id;
 /* Batches that have channels, or want some */
 static atomic_t dcbm_batches;
 
@@ -208,14 +237,19 @@ static size_t dcbm_good(size_t len, const struct dmaengine_result *result)
 	return len - min_t(size_t, len, result->residue);
 }
 
-/* Called by the engine's driver, from any context */
-static void dcbm_callback(void *param, const struct dmaengine_result *result)
+static void dcbm_answer(struct dcbm_chan *dc, u64 token,
+			const struct dmaengine_result *result)
 {
-	struct dcbm_desc *desc = param;
-	struct dcbm_chan *dc = desc->dc;
+	unsigned int i = FIELD_GET(DCBM_TOKEN_DESC, token);
+	struct dcbm_desc *desc = &dc->descs[i];
 
 	guard(spinlock_irqsave)(&dc->lock);
 
+	if (FIELD_GET(DCBM_TOKEN_SHARE, token) != dc->share ||
+	    __test_and_set_bit(i, dc->answered)) {
+		dc->spurious++;
+		return;
+	}
 	desc->good = dcbm_good(desc->len, result);
 	if (--dc->open)
 		return;
@@ -223,6 +257,27 @@ static void dcbm_callback(void *param, const struct dmaengine_result *result)
 		schedule_work(&dc->recover);
 	else
 		complete(&dc->done);
+}
+
+static void *dcbm_token(struct dcbm_chan *dc, unsigned int desc)
+{
+	u64 token = FIELD_PREP(DCBM_TOKEN_CHAN, dc->id) |
+		    FIELD_PREP(DCBM_TOKEN_SHARE, dc->share) |
+		    FIELD_PREP(DCBM_TOKEN_DESC, desc);
+
+	return (void *)(unsigned long)token;
+}
+
+/* Called by the engine's driver, from any context */
+static void dcbm_callback(void *param, const struct dmaengine_result *result)
+{
+	u64 token = (unsigned long)param;
+	struct dcbm_chan *dc;
+
+	guard(rcu)();
+	dc = xa_load(&dcbm_ids, FIELD_GET(DCBM_TOKEN_CHAN, token));
+	if (dc)
+		dcbm_answer(dc, token, result);
 }
 
 static void dcbm_unmap(struct dcbm_chan *dc)
@@ -238,30 +293,6 @@ static void dcbm_unmap(struct dcbm_chan *dc)
 static bool dcbm_can_terminate(struct dcbm_chan *dc)
 {
 	return dc->chan->device->device_terminate_all && !dc->shared;
-}
-
-/* The engine has finished after all: nothing will be written any more */
-static void dcbm_recover(struct work_struct *work)
-{
-	struct dcbm_chan *dc = container_of(work, struct dcbm_chan, recover);
-	bool gone;
-
-	dcbm_unmap(dc);
-	while (dc->nr_held)
-		folio_put(dc->held[--dc->nr_held]);
-
-	scoped_guard(spinlock_irq, &dc->lock) {
-		gone = dc->state == DCBM_GONE;
-		if (!gone)
-			dc->state = DCBM_RECOVERED;
-	}
-	pr_info("%s answers again%s\n", dc->name,
-		gone ? ", and is gone" : "; turn offloading off and on to use it");
-	complete(&dc->done);
-
-	/* dcbm_exit() waits for this function to return */
-	if (dc->pins)
-		module_put(THIS_MODULE);
 }
 
 /* How near is an engine to a batch? The lower the better. */
@@ -355,6 +386,10 @@ static void dcbm_fill(struct dcbm_chan *dc, struct migrate_offload_batch *batch,
 {
 	unsigned int nr = 0;
 
+	scoped_guard(spinlock_irq, &dc->lock) {
+		dc->share = (dc->share + 1) & FIELD_MAX(DCBM_TOKEN_SHARE);
+		bitmap_zero(dc->answered, DCBM_MAX_SEGS);
+	}
 	dc->start = *pos;
 	dc->resume = *pos;
 	dc->resume_at = 0;
@@ -411,27 +446,29 @@ static bool dcbm_start_desc(struct dcbm_chan *dc,
 			    struct dma_async_tx_descriptor *tx,
 			    const struct dcbm_pos *pos, size_t len)
 {
-	struct dcbm_desc *desc;
+	unsigned int i = dc->nr_descs;
+	struct dcbm_desc *desc = &dc->descs[i];
 
 	if (!tx)
 		return false;
 
-	desc = &dc->descs[dc->nr_descs];
-	desc->dc = dc;
 	desc->pos = *pos;
 	desc->len = len;
 	desc->good = 0;
 	tx->callback_result = dcbm_callback;
-	tx->callback_param = desc;
+	tx->callback_param = dcbm_token(dc, i);
 
+	/* An answer may come from the next line on, even if that fails */
+	dc->nr_descs++;
 	scoped_guard(spinlock_irqsave, &dc->lock)
 		dc->open++;
 	if (dma_submit_error(dmaengine_submit(tx))) {
 		guard(spinlock_irqsave)(&dc->lock);
-		dc->open--;
+		if (!__test_and_set_bit(i, dc->answered))
+			dc->open--;
+		desc->good = 0;
 		return false;
 	}
-	dc->nr_descs++;
 	/* Some engines start no more than one descriptor for each of these */
 	dma_async_issue_pending(dc->chan);
 	return true;
@@ -457,7 +494,8 @@ static bool dcbm_submit_sg(struct dcbm_chan *dc)
 	struct dma_async_tx_descriptor *tx;
 
 	/* What it says of how far it got has 32 bits */
-	if (!dc->sg || dc->src.orig_nents == 1 || dc->bytes > U32_MAX)
+	if (!dc->sg || dc->no_sg || dc->src.orig_nents == 1 ||
+	    dc->bytes > U32_MAX)
 		return false;
 	tx = dmaengine_prep_dma_memcpy_sg(dc->chan, dc->dst.sgl, dc->dst.nents,
 					  dc->src.sgl, dc->src.nents,
@@ -732,30 +770,256 @@ static const struct migrator dcbm_migrator = {
 	.copy = dcbm_copy,
 };
 
+/* ---- the test of a channel ----------------------------------------------- */
+
+static u64 dcbm_pattern(unsigned int pass, unsigned int pair, unsigned int word)
+{
+	return hash_64(((u64)pass << 48 | (u64)pair << 32 | word) + 1, 64);
+}
+
+/* Both sides differ in each word until it is copied */
+static void dcbm_test_fill(struct migrate_offload_batch *batch,
+			   unsigned int pass)
+{
+	unsigned int i, k;
+
+	for (i = 0; i < batch->nr; i++) {
+		u64 *src = folio_address(batch->pairs[i].src);
+		u64 *dst = folio_address(batch->pairs[i].dst);
+
+		for (k = 0; k < PAGE_SIZE / sizeof(*src); k++) {
+			src[k] = dcbm_pattern(pass, i, k);
+			dst[k] = ~src[k];
+		}
+	}
+}
+
+static bool dcbm_test_is_right(struct migrate_offload_batch *batch,
+			       unsigned int pass)
+{
+	unsigned int i, k;
+
+	for (i = 0; i < batch->nr; i++) {
+		const u64 *src = folio_address(batch->pairs[i].src);
+		const u64 *dst = folio_address(batch->pairs[i].dst);
+
+		for (k = 0; k < PAGE_SIZE / sizeof(*src); k++)
+			if (src[k] != dcbm_pattern(pass, i, k) ||
+			    dst[k] != src[k])
+				return false;
+	}
+	return true;
+}
+
+/* Copy all of @batch once, and return what was wrong with that, or NULL */
+static const char *dcbm_test_pass(struct dcbm_chan *dc,
+				  struct migrate_offload_batch *batch,
+				  unsigned int pass)
+{
+	struct dcbm_tally tally = { .pair = UINT_MAX };
+	struct dcbm_pos pos = {};
+	size_t left = batch->bytes;
+
+	bitmap_zero(batch->copied, batch->nr);
+	dcbm_test_fill(batch, pass);
+	if (!dcbm_round(batch, &dc, 1, &pos, &left, &tally))
+		return "it did not answer in a test";
+	if (bitmap_weight(batch->copied, batch->nr) != batch->nr)
+		return "it failed to copy in a test";
+	if (!dcbm_test_is_right(batch, pass))
+		return "it copied wrong data in a test, without an error";
+	guard(spinlock_irq)(&dc->lock);
+	if (dc->spurious)
+		return "it answered twice in a test";
+	return NULL;
+}
+
+static bool dcbm_test_alloc(struct migrate_offload_batch *batch)
+{
+	struct migrate_pair *pair;
+
+	while (batch->nr < DCBM_TEST_PAIRS) {
+		pair = &batch->pairs[batch->nr];
+		pair->src = folio_alloc(GFP_KERNEL, 0);
+		if (!pair->src)
+			return false;
+		pair->dst = folio_alloc(GFP_KERNEL, 0);
+		if (!pair->dst) {
+			folio_put(pair->src);
+			return false;
+		}
+		batch->nr++;
+		batch->bytes += PAGE_SIZE;
+	}
+	return true;
+}
+
+/*
+ * Have a channel copy a pattern the way it would copy a batch: with descriptors
+ * that are submitted while others run, with a list where there are lists, and
+ * once more with what the first pass has left behind. Returns why the channel
+ * must not be used, or NULL. The channel belongs to the caller. It is stuck
+ * afterwards if it did not answer within timeout_ms.
+ */
+static const char *dcbm_test_chan(struct dcbm_chan *dc)
+{
+	struct migrate_offload_batch *batch;
+	const char *why = "there is no memory to test it";
+	unsigned int pass;
+
+	batch = kvzalloc(sizeof(*batch), GFP_KERNEL);
+	if (!batch)
+		return why;
+	batch->src_nid = NUMA_NO_NODE;
+	batch->dst_nid = NUMA_NO_NODE;
+
+	if (dcbm_test_alloc(batch)) {
+		why = NULL;
+		scoped_guard(spinlock_irq, &dc->lock)
+			dc->spurious = 0;
+		dc->no_sg = true;
+		for (pass = 0; pass < 2 && !why; pass++)
+			why = dcbm_test_pass(dc, batch, pass);
+		dc->no_sg = false;
+		if (!why && dc->sg)
+			why = dcbm_test_pass(dc, batch, pass);
+	}
+	while (batch->nr--) {
+		folio_put(batch->pairs[batch->nr].src);
+		folio_put(batch->pairs[batch->nr].dst);
+	}
+	kvfree(batch);
+	return why;
+}
+
+/* Pass a channel from its test on to batches, or out of service */
+static void dcbm_test_done(struct dcbm_chan *dc, enum dcbm_state state)
+{
+	scoped_guard(spinlock, &dcbm_lock) {
+		guard(spinlock_irq)(&dc->lock);
+		if (dc->state == DCBM_BUSY)
+			dc->state = state;
+	}
+	wake_up_all(&dcbm_wait);
+}
+
+/* ---- channels that answer again ------------------------------------------ */
+
+/* Return whether a channel that was stuck is to serve again if it can */
+static bool dcbm_take_recovered(struct dcbm_chan *dc)
+{
+	unsigned int nr = 0;
+	struct dcbm_chan *other;
+	bool take = false;
+
+	scoped_guard(spinlock, &dcbm_lock) {
+		list_for_each_entry(other, &dcbm_chans, node) {
+			guard(spinlock_irq)(&other->lock);
+			nr += other->state == DCBM_IDLE ||
+			      other->state == DCBM_BUSY;
+		}
+		guard(spinlock_irq)(&dc->lock);
+		if (dc->state == DCBM_STUCK) {
+			take = READ_ONCE(dcbm_offloading) && !dc->leaving &&
+			       nr < dcbm_nr_dma_chan;
+			dc->state = take ? DCBM_BUSY : DCBM_RECOVERED;
+		}
+	}
+	wake_up_all(&dcbm_wait);
+	return take;
+}
+
+/*
+ * The engine has finished after all, and will not write any more. Let go of
+ * what it was given, and have it serve again once it passed the test.
+ */
+static void dcbm_recover(struct work_struct *work)
+{
+	struct dcbm_chan *dc = container_of(work, struct dcbm_chan, recover);
+	bool pins = dc->pins;
+	const char *why;
+	bool gone;
+
+	scoped_guard(spinlock_irq, &dc->lock)
+		gone = dc->state == DCBM_GONE;
+	/* Without a driver, the device no longer has a DMA mapping to undo */
+	if (!gone)
+		dcbm_unmap(dc);
+	while (dc->nr_held)
+		folio_put(dc->held[--dc->nr_held]);
+	dc->pins = false;
+
+	if (gone) {
+		pr_info("%s answers again, and is gone\n", dc->name);
+		wake_up_all(&dcbm_wait);
+	} else if (!dcbm_take_recovered(dc)) {
+		pr_info("%s answers again\n", dc->name);
+	} else {
+		why = dcbm_test_chan(dc);
+		if (why)
+			pr_warn("%s answers again, but stays out of service: %s\n",
+				dc->name, why);
+		else
+			pr_info("%s answers again, passed its test and is back in service\n",
+				dc->name);
+		dcbm_test_done(dc, why ? DCBM_FAILED : DCBM_IDLE);
+	}
+
+	/* dcbm_exit() waits for this function to return */
+	if (pins)
+		module_put(THIS_MODULE);
+}
+
+/* ---- claiming channels --------------------------------------------------- */
+
+/* Does @names, which are separated by commas, have @name? Empty has all. */
+static bool dcbm_names_have(const char *names, const char *name)
+{
+	size_t len;
+
+	if (!*names)
+		return true;
+	for (;; names += len + 1) {
+		len = strcspn(names, ",");
+		if (len == strlen(name) && !strncmp(names, name, len))
+			return true;
+		if (!names[len])
+			return false;
+	}
+}
+
 /* Why a channel must not be used, or NULL */
 static const char *dcbm_chan_unfit(struct dma_chan *chan)
 {
 	struct device *dev = dmaengine_get_dma_device(chan);
-	const char *driver = dev_driver_string(chan->device->dev);
+	struct dma_device *engine = chan->device;
 
+	if (!dcbm_names_have(dcbm_engines, dev_driver_string(engine->dev)))
+		return "its driver is not among \"engines\"";
+	if (!engine->reports_errors)
+		return "its driver does not report failed copies";
+	/* Whoever takes a channel of it, keeps all from peripherals */
+	if (dma_has_cap(DMA_SLAVE, engine->cap_mask) ||
+	    dma_has_cap(DMA_CYCLIC, engine->cap_mask))
+		return "it serves peripherals";
 	/* A bounce buffer would be one more copy, by the CPU */
 	if (dma_addressing_limited(dev) ||
 	    dma_max_mapping_size(dev) != SIZE_MAX)
 		return "it needs bounce buffers";
 	if (dma_get_max_seg_size(dev) < PAGE_SIZE)
 		return "its segments are shorter than a page";
-	/* It spins in issue_pending, without end if the engine hangs */
-	if (!strcmp(driver, "ae4dma"))
-		return "its driver waits for the engine";
+	if (engine->copy_align > PAGE_SHIFT)
+		return "it copies nothing as small as a page";
 	return NULL;
 }
 
-/* An engine that was passed over, for the operator to see why */
+/* A channel that was passed over, for the operator to see why */
 struct dcbm_unfit {
 	struct list_head node;		/* dcbm_lock */
 	int nid;
 	const char *why;
 	char name[32];
+	char driver[32];
 };
 
 static void dcbm_forget_unfit(void)
@@ -769,45 +1033,48 @@ static void dcbm_forget_unfit(void)
 		kfree(unfit);
 }
 
-static void dcbm_note_unfit(struct dma_chan *chan, const char *why)
+static bool dcbm_is_unfit(struct dma_chan *chan)
 {
 	struct dcbm_unfit *unfit;
 
-	/* Claimed one by one, so they are looked at again and again */
+	lockdep_assert_held(&dcbm_claim_mutex);
 	list_for_each_entry(unfit, &dcbm_unfits, node)
 		if (!strcmp(unfit->name, dma_chan_name(chan)))
-			return;
-
-	pr_info("%s (%s) is not used: %s\n", dma_chan_name(chan),
-		dev_name(chan->device->dev), why);
-	unfit = kzalloc_obj(*unfit, GFP_KERNEL);
-	if (!unfit)
-		return;
-	unfit->nid = dev_to_node(dmaengine_get_dma_device(chan));
-	unfit->why = why;
-	strscpy(unfit->name, dma_chan_name(chan));
-	guard(spinlock)(&dcbm_lock);
-	list_add_tail(&unfit->node, &dcbm_unfits);
-}
-
-static bool dcbm_is_leaving(struct device *dev)
-{
-	struct dcbm_leaving *leaving;
-
-	lockdep_assert_held(&dcbm_claim_mutex);
-	list_for_each_entry(leaving, &dcbm_leaving, node)
-		if (leaving->dev == dev)
 			return true;
 	return false;
 }
 
+/* Returns false without memory; claiming has to end then */
+static bool dcbm_note_unfit(struct dma_chan *chan, const char *why)
+{
+	const char *driver = dev_driver_string(chan->device->dev);
+	struct dcbm_unfit *unfit;
+
+	pr_info("%s (%s, %s) is not used: %s\n", dma_chan_name(chan), driver,
+		dev_name(chan->device->dev), why);
+	unfit = kzalloc_obj(*unfit, GFP_KERNEL);
+	if (!unfit)
+		return false;
+	unfit->nid = dev_to_node(dmaengine_get_dma_device(chan));
+	unfit->why = why;
+	strscpy(unfit->name, dma_chan_name(chan));
+	strscpy(unfit->driver, driver);
+	guard(spinlock)(&dcbm_lock);
+	list_add_tail(&unfit->node, &dcbm_unfits);
+	return true;
+}
+
+/* Channels are claimed one by one, so each is looked at again and again */
 static bool dcbm_chan_fits(struct dma_chan *chan)
 {
-	const char *why = dcbm_chan_unfit(chan);
+	const char *why;
 
+	if (chan->going || chan->device->going || dcbm_is_unfit(chan))
+		return false;
+	why = dcbm_chan_unfit(chan);
 	if (why)
 		dcbm_note_unfit(chan, why);
-	return !why && !dcbm_is_leaving(chan->device->dev);
+	return !why;
 }
 
 /* Taking one channel of a public engine would take all from everybody else */
@@ -817,8 +1084,10 @@ static bool dcbm_chan_filter(struct dma_chan *chan, void *unused)
 	       dcbm_chan_fits(chan);
 }
 
-static void dcbm_chan_init(struct dcbm_chan *dc, struct dma_chan *chan)
+static int dcbm_chan_init(struct dcbm_chan *dc, struct dma_chan *chan)
 {
+	int ret;
+
 	dc->chan = chan;
 	dc->dev = dmaengine_get_dma_device(chan);
 	dc->max_seg = min(dma_get_max_seg_size(dc->dev), SZ_1G) & PAGE_MASK;
@@ -831,6 +1100,10 @@ static void dcbm_chan_init(struct dcbm_chan *dc, struct dma_chan *chan)
 	sg_init_table(dc->dst_sgl, DCBM_MAX_SEGS);
 	dc->src.sgl = dc->src_sgl;
 	dc->dst.sgl = dc->dst_sgl;
+	/* An ID is not used again before all others have been */
+	ret = xa_alloc_cyclic(&dcbm_ids, &dc->id, dc, XA_LIMIT(1, U16_MAX),
+			      &dcbm_next_id, GFP_KERNEL);
+	return min(ret, 0);
 }
 
 static bool dcbm_has_chan(struct dma_chan *chan)
@@ -856,7 +1129,8 @@ static struct dma_chan *dcbm_next_shared(void)
 	struct dma_chan *chan;
 	unsigned int cpu;
 
-	for_each_online_cpu(cpu) {
+	for_each_cpu_and(cpu, cpu_online_mask,
+			 housekeeping_cpumask(HK_TYPE_DOMAIN)) {
 		chan = NULL;
 		/* Fails if the CPU has just gone */
 		smp_call_function_single(cpu, dcbm_find_chan, &chan, true);
@@ -884,16 +1158,16 @@ static void dcbm_put_shared(void)
 
 /*
  * Ask dmaengine for one more channel, best for ourselves, otherwise one that is
- * public, and shared with whoever wants one.
+ * public, and shared with whoever wants one. It belongs to the caller.
  */
-static bool dcbm_chan_claim(void)
+static struct dcbm_chan *dcbm_chan_claim(void)
 {
 	struct dcbm_chan *dc = kvzalloc(sizeof(*dc), GFP_KERNEL);
 	struct dma_chan *chan;
 	dma_cap_mask_t mask;
 
 	if (!dc)
-		return false;
+		return NULL;
 
 	guard(mutex)(&dcbm_claim_mutex);
 	dma_cap_zero(mask);
@@ -907,145 +1181,238 @@ static bool dcbm_chan_claim(void)
 		chan = dcbm_next_shared();
 		dc->shared = true;
 	}
-	if (!chan) {
+	if (!chan || dcbm_chan_init(dc, chan)) {
+		if (chan && !dc->shared)
+			dma_release_channel(chan);
 		kvfree(dc);
 		dcbm_put_shared();
-		return false;
+		return NULL;
 	}
-	dcbm_chan_init(dc, chan);
+	dc->state = DCBM_BUSY;
 	get_device(dc->dev);
 	guard(spinlock)(&dcbm_lock);
 	list_add_tail(&dc->node, &dcbm_chans);
-	return true;
+	return dc;
 }
 
-/* Let go of a channel that nobody uses, and that is not stuck */
-static void dcbm_chan_release(struct dcbm_chan *dc)
+/*
+ * Give the channel back to dmaengine. Whatever it was given is done, or was
+ * given up. No lock is held, since some drivers wait here for their engine, and
+ * without a bound.
+ */
+static void dcbm_chan_release(struct dcbm_chan *dc, bool stuck)
 {
-	lockdep_assert_held(&dcbm_claim_mutex);
-
-	if (dc->shared) {
-		/* The last callback has given @lock back; see it return */
-		synchronize_rcu();
-		flush_work(&dc->recover);
-		return;
+	if (!dc->shared && stuck && dcbm_can_terminate(dc))
+		dmaengine_terminate_sync(dc->chan);
+	else if (!dc->shared)
+		dmaengine_synchronize(dc->chan);
+	/* The last callback has given @lock back; see it return */
+	synchronize_rcu();
+	/* What has begun while the engine had a driver, ends in time */
+	if (stuck) {
+		guard(spinlock_irq)(&dc->lock);
+		dc->state = DCBM_GONE;
 	}
-	/* The last callback may just be returning */
-	dmaengine_terminate_sync(dc->chan);
 	flush_work(&dc->recover);
-	dma_release_channel(dc->chan);
+	if (!dc->shared)
+		dma_release_channel(dc->chan);
 }
 
-/* Nobody uses the channels now, but for engines that are stuck */
-static void dcbm_release_chans(void)
+/* Release a channel whose entry stays, with all that its engine still has */
+static void dcbm_chan_drop(struct dcbm_chan *dc, bool stuck)
 {
-	struct dcbm_chan *dc, *tmp;
-	LIST_HEAD(release);
-
-	guard(mutex)(&dcbm_claim_mutex);
+	dcbm_chan_release(dc, stuck);
 	scoped_guard(spinlock, &dcbm_lock) {
-		list_for_each_entry_safe(dc, tmp, &dcbm_chans, node) {
-			guard(spinlock_irq)(&dc->lock);
-			/* What an engine that is gone was given stays taken */
-			if (dc->state != DCBM_STUCK && !dc->nr_held)
-				list_move(&dc->node, &release);
-		}
+		guard(spinlock_irq)(&dc->lock);
+		dc->state = DCBM_GONE;
+		dc->chan = NULL;
+		dc->releasing = false;
 	}
-	list_for_each_entry_safe(dc, tmp, &release, node) {
-		if (dc->chan)
-			dcbm_chan_release(dc);
-		put_device(dc->dev);
-		kvfree(dc);
-	}
-	dcbm_put_shared();
+	wake_up_all(&dcbm_wait);
 }
 
-static bool dcbm_is_of(struct dcbm_chan *dc, struct device *dev)
+static void dcbm_chan_free(struct dcbm_chan *dc)
 {
-	return dc->chan && dc->chan->device->dev == dev;
+	scoped_guard(spinlock, &dcbm_lock)
+		list_del(&dc->node);
+	xa_erase(&dcbm_ids, dc->id);
+	/* A late callback may just have found it */
+	synchronize_rcu();
+	flush_work(&dc->recover);
+	put_device(dc->dev);
+	kvfree(dc);
+	wake_up_all(&dcbm_wait);
 }
 
-static bool dcbm_leaving_is_busy(void)
+/* Return a channel that nobody uses and that is not stuck, for release */
+static struct dcbm_chan *dcbm_next_release(void)
 {
 	struct dcbm_chan *dc;
 
 	guard(spinlock)(&dcbm_lock);
 	list_for_each_entry(dc, &dcbm_chans, node) {
 		guard(spinlock_irq)(&dc->lock);
-		if (dc->leaving && dc->state == DCBM_BUSY)
+		switch (dc->state) {
+		case DCBM_IDLE:
+		case DCBM_RECOVERED:
+		case DCBM_FAILED:
+			dc->state = DCBM_RELEASING;
+			return dc;
+		case DCBM_GONE:
+			/* What an engine that is gone was given stays taken */
+			if (dc->nr_held || dc->chan)
+				break;
+			dc->state = DCBM_RELEASING;
+			return dc;
+		default:
+			break;
+		}
+	}
+	return NULL;
+}
+
+/* Is any channel busy? There are no batches, so it could only be a test. */
+static bool dcbm_is_testing(void)
+{
+	struct dcbm_chan *dc;
+
+	guard(spinlock)(&dcbm_lock);
+	list_for_each_entry(dc, &dcbm_chans, node) {
+		guard(spinlock_irq)(&dc->lock);
+		if (dc->state == DCBM_BUSY)
 			return true;
 	}
 	return false;
 }
 
-/*
- * The driver of an engine is being unbound: let go of the channels before it
- * goes, for many drivers free what their clients still point to. Batches that
- * use them finish first, which is bounded. Nobody will ever tell of an engine
- * that is stuck whether it has stopped, so it keeps what it was given.
- *
- * dmaengine counts the clients of all public engines together, so all shared
- * channels go if one does.
- */
-static void dcbm_engine_leaves(struct device *dev)
+/* Return a channel that is stuck, and that nobody else lets go of now */
+static struct dcbm_chan *dcbm_next_stuck(void)
 {
 	struct dcbm_chan *dc;
-	unsigned int nr = 0;
-	bool shared = false;
 
-	scoped_guard(spinlock, &dcbm_lock) {
-		list_for_each_entry(dc, &dcbm_chans, node)
-			shared |= dc->shared && dcbm_is_of(dc, dev);
-		list_for_each_entry(dc, &dcbm_chans, node) {
-			guard(spinlock_irq)(&dc->lock);
-			if (dcbm_is_of(dc, dev) || (shared && dc->shared))
-				dc->leaving = true;
-		}
-	}
-	wait_event(dcbm_wait, !dcbm_leaving_is_busy());
-
-	/* Nobody else removes from the list, nor takes what is leaving */
+	guard(spinlock)(&dcbm_lock);
 	list_for_each_entry(dc, &dcbm_chans, node) {
-		if (!dc->leaving || !dc->chan)
-			continue;
-		dcbm_chan_release(dc);
-		guard(spinlock)(&dcbm_lock);
 		guard(spinlock_irq)(&dc->lock);
-		dc->state = DCBM_GONE;
-		dc->chan = NULL;
-		nr++;
+		if (dc->state != DCBM_STUCK || dc->releasing)
+			continue;
+		dc->releasing = true;
+		return dc;
 	}
-	if (nr)
-		pr_info("%s goes, and %u channels with it\n", dev_name(dev),
-			nr);
+	return NULL;
+}
+
+/* Release all channels, except those of engines that are stuck */
+static void dcbm_release_chans(void)
+{
+	struct dcbm_chan *dc;
+
+	wait_event(dcbm_wait, !dcbm_is_testing());
+	while ((dc = dcbm_next_release())) {
+		if (dc->chan)
+			dcbm_chan_release(dc, false);
+		dcbm_chan_free(dc);
+	}
+	guard(mutex)(&dcbm_claim_mutex);
 	dcbm_put_shared();
 }
 
-static int dcbm_bus_notify(struct notifier_block *nb, unsigned long action,
-			   void *data)
+/* ---- channels that go ---------------------------------------------------- */
+
+/*
+ * Mark @chan as leaving, and with a shared one all that are shared: dmaengine
+ * counts the clients of all public engines together. Returns whether there is
+ * anything to do.
+ */
+static bool dcbm_mark_leaving(struct dma_chan *chan)
 {
-	struct device *dev = data;
-	struct dcbm_leaving *leaving, *tmp;
+	bool shared = false, any = false;
+	struct dcbm_chan *dc;
+
+	guard(spinlock)(&dcbm_lock);
+	list_for_each_entry(dc, &dcbm_chans, node)
+		shared |= dc->chan == chan && dc->shared;
+	list_for_each_entry(dc, &dcbm_chans, node) {
+		guard(spinlock_irq)(&dc->lock);
+		if (dc->chan != chan && !(shared && dc->chan && dc->shared))
+			continue;
+		dc->leaving = true;
+		any = true;
+	}
+	return any;
+}
+
+/*
+ * Find a channel that is leaving and that nobody uses. Returns false as long as
+ * there are some in use, else true, with @found, or NULL if there is none left.
+ */
+static bool dcbm_next_leaving(struct dcbm_chan **found, bool *stuck)
+{
+	struct dcbm_chan *dc;
+	bool busy = false;
+
+	*found = NULL;
+	guard(spinlock)(&dcbm_lock);
+	list_for_each_entry(dc, &dcbm_chans, node) {
+		guard(spinlock_irq)(&dc->lock);
+		if (!dc->leaving || !dc->chan)
+			continue;
+		if (dc->state == DCBM_BUSY || dc->state == DCBM_RELEASING ||
+		    dc->releasing) {
+			busy = true;
+			continue;
+		}
+		*stuck = dc->state == DCBM_STUCK;
+		/* Its callback has to see that it is stuck */
+		if (*stuck)
+			dc->releasing = true;
+		else
+			dc->state = DCBM_RELEASING;
+		*found = dc;
+		return true;
+	}
+	return !busy;
+}
+
+/*
+ * A channel is about to be unregistered: let go of it before it goes, for many
+ * drivers free what their clients still point to. A batch that uses it finishes
+ * first, which is bounded. Nobody will ever tell of an engine that is stuck
+ * whether it has stopped, so it keeps what it was given.
+ */
+static int dcbm_chan_goes(struct notifier_block *nb, unsigned long event,
+			  void *data)
+{
+	struct dma_chan *chan = data;
+	struct dcbm_chan *dc;
+	bool stuck;
+
+	if (event != DMA_CHAN_GOING)
+		return NOTIFY_DONE;
+
+	/* A claim that did not see chan->going has ended; others see it */
+	scoped_guard(mutex, &dcbm_claim_mutex)
+		if (!dcbm_mark_leaving(chan))
+			return NOTIFY_DONE;
+
+	for (;;) {
+		wait_event(dcbm_wait, dcbm_next_leaving(&dc, &stuck));
+		if (!dc)
+			break;
+		pr_info("%s (%s) is unregistered by its driver, and released\n",
+			dc->name, dev_name(dc->dev));
+		dcbm_chan_drop(dc, stuck);
+	}
 
 	guard(mutex)(&dcbm_claim_mutex);
-	switch (action) {
-	case BUS_NOTIFY_UNBIND_DRIVER:
-		leaving = kmalloc_obj(*leaving, GFP_KERNEL | __GFP_NOFAIL);
-		leaving->dev = dev;
-		list_add(&leaving->node, &dcbm_leaving);
-		dcbm_engine_leaves(dev);
-		break;
-	case BUS_NOTIFY_UNBOUND_DRIVER:
-		list_for_each_entry_safe(leaving, tmp, &dcbm_leaving, node) {
-			if (leaving->dev == dev) {
-				list_del(&leaving->node);
-				kfree(leaving);
-			}
-		}
-		break;
-	}
+	dcbm_put_shared();
 	return NOTIFY_DONE;
 }
+
+static struct notifier_block dcbm_going_nb = {
+	.notifier_call = dcbm_chan_goes,
+};
+
+/* ---- on and off ---------------------------------------------------------- */
 
 /* What pays, with the channels that there are, unless somebody knows better */
 static void dcbm_apply_min_bytes(void)
@@ -1063,6 +1430,68 @@ static void dcbm_apply_min_bytes(void)
 	migrate_offload_set_min_bytes(&dcbm_migrator, dcbm_min_bytes);
 }
 
+static bool dcbm_is_of_driver(struct dcbm_chan *dc, const char *name)
+{
+	return dc->chan &&
+	       !strcmp(dev_driver_string(dc->chan->device->dev), name);
+}
+
+/* Tell of each name in "engines" that has no channel here, and why */
+static void dcbm_check_engines(void)
+{
+	const char *names = dcbm_engines, *why;
+	struct dcbm_unfit *unfit;
+	struct dcbm_chan *dc;
+	char name[32];
+	size_t len;
+
+	for (; *names; names += len + !!names[len]) {
+		len = strcspn(names, ",");
+		strscpy(name, names, min(len + 1, sizeof(name)));
+		why = "no driver of that name has a free channel that copies memory";
+		scoped_guard(spinlock, &dcbm_lock) {
+			list_for_each_entry(unfit, &dcbm_unfits, node)
+				if (!strcmp(unfit->driver, name))
+					why = unfit->why;
+			list_for_each_entry(dc, &dcbm_chans, node)
+				if (dcbm_is_of_driver(dc, name))
+					why = NULL;
+		}
+		if (why)
+			pr_warn("engines: %s is not used: %s\n", name, why);
+	}
+}
+
+/* Claim up to nr_dma_chan channels that pass the test; return how many did */
+static unsigned int dcbm_claim_chans(void)
+{
+	struct dcbm_chan *dc;
+	unsigned int nr = 0;
+	const char *why;
+	bool stuck, noted;
+
+	while (nr < dcbm_nr_dma_chan && (dc = dcbm_chan_claim())) {
+		why = dcbm_test_chan(dc);
+		if (!why) {
+			dcbm_test_done(dc, DCBM_IDLE);
+			nr++;
+			continue;
+		}
+		scoped_guard(spinlock_irq, &dc->lock)
+			stuck = dc->state == DCBM_STUCK;
+		scoped_guard(mutex, &dcbm_claim_mutex)
+			noted = stuck || dcbm_note_unfit(dc->chan, why);
+		dcbm_test_done(dc, DCBM_RELEASING);
+		if (!stuck) {
+			dcbm_chan_release(dc, false);
+			dcbm_chan_free(dc);
+		}
+		if (!noted)
+			break;
+	}
+	return nr;
+}
+
 static int dcbm_start(void)
 {
 	unsigned int nr;
@@ -1072,10 +1501,11 @@ static int dcbm_start(void)
 	dcbm_release_chans();
 
 	dcbm_forget_unfit();
-	for (nr = 0; nr < dcbm_nr_dma_chan && dcbm_chan_claim(); nr++)
-		;
+	nr = dcbm_claim_chans();
+	dcbm_check_engines();
 	if (!nr) {
 		pr_info("no DMA channel that can copy memory is free\n");
+		dcbm_release_chans();
 		return -ENODEV;
 	}
 
@@ -1086,17 +1516,80 @@ static int dcbm_start(void)
 	}
 	dcbm_apply_min_bytes();
 	pr_info("%u channels\n", nr);
-	dcbm_offloading = true;
+	WRITE_ONCE(dcbm_offloading, true);
 	return 0;
 }
 
 static void dcbm_stop(void)
 {
+	WRITE_ONCE(dcbm_offloading, false);
 	/* Waits for the batches that are being copied */
 	migrate_offload_unregister(&dcbm_migrator);
 	dcbm_release_chans();
-	dcbm_offloading = false;
 }
+
+/*
+ * While the system sleeps, engines lose their state, and their drivers seldom
+ * bring it back: give all channels back before, and claim and test them after.
+ */
+static int dcbm_pm_notify(struct notifier_block *nb, unsigned long event,
+			  void *unused)
+{
+	guard(mutex)(&dcbm_mutex);
+	switch (event) {
+	case PM_SUSPEND_PREPARE:
+	case PM_HIBERNATION_PREPARE:
+	case PM_RESTORE_PREPARE:
+		dcbm_sleeping = true;
+		dcbm_on_wakeup = dcbm_offloading;
+		if (dcbm_offloading) {
+			dcbm_stop();
+			pr_info("off while the system sleeps\n");
+		}
+		break;
+	case PM_POST_SUSPEND:
+	case PM_POST_HIBERNATION:
+	case PM_POST_RESTORE:
+		dcbm_sleeping = false;
+		if (dcbm_phase == DCBM_LIVE && dcbm_on_wakeup && dcbm_start())
+			pr_warn("offloading stays off after sleep; turn it on once there are channels\n");
+		break;
+	}
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block dcbm_pm_nb = {
+	.notifier_call = dcbm_pm_notify,
+};
+
+/*
+ * The next kernel uses the same memory, and does not know what engines still
+ * write to. Let batches finish, allow no others, and stop engines that are
+ * stuck as far as their drivers can. The driver core then shuts devices down.
+ */
+static int dcbm_reboot_notify(struct notifier_block *nb, unsigned long event,
+			      void *unused)
+{
+	struct dcbm_chan *dc;
+
+	guard(mutex)(&dcbm_mutex);
+	if (dcbm_phase != DCBM_LIVE)
+		return NOTIFY_DONE;
+	dcbm_phase = DCBM_GOING;
+	if (dcbm_offloading) {
+		dcbm_stop();
+		pr_info("off for a reboot\n");
+	}
+	/* Without waiting: an engine that hangs must not hold up the reboot */
+	while ((dc = dcbm_next_stuck()))
+		if (dcbm_can_terminate(dc))
+			dmaengine_terminate_async(dc->chan);
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block dcbm_reboot_nb = {
+	.notifier_call = dcbm_reboot_notify,
+};
 
 static int dcbm_offloading_set(const char *val, const struct kernel_param *kp)
 {
@@ -1119,6 +1612,10 @@ static int dcbm_offloading_set(const char *val, const struct kernel_param *kp)
 		break;
 	}
 
+	if (dcbm_sleeping) {
+		dcbm_on_wakeup = on;
+		return 0;
+	}
 	if (on == dcbm_offloading)
 		return 0;
 	if (on)
@@ -1150,6 +1647,40 @@ static const struct kernel_param_ops dcbm_nr_dma_chan_ops = {
 module_param_cb(nr_dma_chan, &dcbm_nr_dma_chan_ops, &dcbm_nr_dma_chan, 0644);
 MODULE_PARM_DESC(nr_dma_chan,
 		 "DMA channels to claim at most, 1 to 32, to be set while offloading is off (default: 16)");
+
+static int dcbm_engines_set(const char *val, const struct kernel_param *kp)
+{
+	size_t len = strcspn(val, "\n");
+
+	if (len >= sizeof(dcbm_engines) || (val[len] && val[len + 1]))
+		return -EINVAL;
+	/* Names of at least one character, separated by single commas */
+	if (len && (*val == ',' || val[len - 1] == ',' ||
+		    strnstr(val, ",,", len) ||
+		    strspn(val, "abcdefghijklmnopqrstuvwxyz"
+				"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+				"0123456789_-.,") < len))
+		return -EINVAL;
+
+	guard(mutex)(&dcbm_mutex);
+	if (dcbm_phase == DCBM_LIVE && dcbm_offloading)
+		return -EBUSY;
+	strscpy(dcbm_engines, val, len + 1);
+	return 0;
+}
+
+static int dcbm_engines_get(char *buf, const struct kernel_param *kp)
+{
+	return sysfs_emit(buf, "%s\n", dcbm_engines);
+}
+
+static const struct kernel_param_ops dcbm_engines_ops = {
+	.set = dcbm_engines_set,
+	.get = dcbm_engines_get,
+};
+module_param_cb(engines, &dcbm_engines_ops, NULL, 0644);
+MODULE_PARM_DESC(engines,
+		 "Drivers whose engines to use, with commas, to be set while offloading is off (default: all that report failed copies)");
 
 static int dcbm_reason_mask_set(const char *val, const struct kernel_param *kp)
 {
@@ -1234,7 +1765,7 @@ static const struct kernel_param_ops dcbm_timeout_ms_ops = {
 };
 module_param_cb(timeout_ms, &dcbm_timeout_ms_ops, &dcbm_timeout_ms, 0644);
 MODULE_PARM_DESC(timeout_ms,
-		 "How long an engine may take, besides 1 ms for each 16 KiB, 1 to 60000 (default: 2000)");
+		 "How long an engine may take, in addition to 1 ms for each 256 KiB, 1 to 60000 (default: 2000)");
 
 static int dcbm_counter_set(const char *val, const struct kernel_param *kp)
 {
@@ -1299,26 +1830,28 @@ static const struct kernel_param_ops dcbm_channels_ops = {
 };
 module_param_cb(channels, &dcbm_channels_ops, NULL, 0444);
 MODULE_PARM_DESC(channels,
-		 "Channels: name, NUMA node, and idle, busy, stuck, recovered, gone, or unfit and why");
+		 "Channels: name, NUMA node, and idle, busy, stuck, recovered, failed, releasing, gone, or unfit and why");
 
-/* Where engines are. Drivers of others have to live with their clients. */
-static struct {
-	const struct bus_type *type;
-	struct notifier_block notifier;
-} dcbm_buses[] = {
-	{ &platform_bus_type, { .notifier_call = dcbm_bus_notify } },
-#ifdef CONFIG_PCI
-	{ &pci_bus_type, { .notifier_call = dcbm_bus_notify } },
-#endif
-};
+static void dcbm_unregister_notifiers(void)
+{
+	unregister_reboot_notifier(&dcbm_reboot_nb);
+	unregister_pm_notifier(&dcbm_pm_nb);
+	dma_unregister_going_notifier(&dcbm_going_nb);
+}
 
 static int __init dcbm_init(void)
 {
-	unsigned int i;
+	int ret;
 
-	for (i = 0; i < ARRAY_SIZE(dcbm_buses); i++)
-		bus_register_notifier(dcbm_buses[i].type,
-				      &dcbm_buses[i].notifier);
+	ret = dma_register_going_notifier(&dcbm_going_nb);
+	if (!ret)
+		ret = register_pm_notifier(&dcbm_pm_nb);
+	if (!ret)
+		ret = register_reboot_notifier(&dcbm_reboot_nb);
+	if (ret) {
+		dcbm_unregister_notifiers();
+		return ret;
+	}
 
 	guard(mutex)(&dcbm_mutex);
 	dcbm_phase = DCBM_LIVE;
@@ -1340,38 +1873,39 @@ static bool dcbm_is_stuck(struct dcbm_chan *dc)
 static void __exit dcbm_exit(void)
 {
 	struct dcbm_chan *dc;
-	unsigned int i;
 
-	for (i = 0; i < ARRAY_SIZE(dcbm_buses); i++)
-		bus_unregister_notifier(dcbm_buses[i].type,
-					&dcbm_buses[i].notifier);
-
-	guard(mutex)(&dcbm_mutex);
-	dcbm_phase = DCBM_GOING;
-	dcbm_stop();
+	scoped_guard(mutex, &dcbm_mutex) {
+		dcbm_phase = DCBM_GOING;
+		dcbm_stop();
+	}
 
 	/*
 	 * What is left is stuck. Nothing but the engine knows when it is done,
-	 * and it can no longer tell us: its channel and folios stay taken.
+	 * and it can no longer tell us: its folios stay taken.
 	 */
-	list_for_each_entry(dc, &dcbm_chans, node) {
-		/*
-		 * A batch can have given it up after it was too late to pin
-		 * the module. Its callback must find us here.
-		 */
-		if (dcbm_is_stuck(dc) && !dcbm_can_terminate(dc)) {
+	while ((dc = dcbm_next_stuck())) {
+		if (dcbm_can_terminate(dc)) {
+			dcbm_chan_drop(dc, true);
+		} else {
+			/*
+			 * A batch can have given it up after it was too late
+			 * to pin the module. Its callback must find us here.
+			 */
 			pr_warn("waiting for %s to answer\n", dc->name);
-			wait_for_completion(&dc->done);
+			wait_event(dcbm_wait, !dcbm_is_stuck(dc));
+			scoped_guard(spinlock_irq, &dc->lock)
+				dc->releasing = false;
+			flush_work(&dc->recover);
 		}
-		if (dc->chan && dcbm_can_terminate(dc))
-			dmaengine_terminate_sync(dc->chan);
-		flush_work(&dc->recover);
 		if (dc->nr_held)
-			pr_warn("%s never answered: it and %u folios are lost until reboot\n",
+			pr_warn("%s never answered: %u folios are lost until reboot\n",
 				dc->name, dc->nr_held);
 	}
 	dcbm_release_chans();
 	dcbm_forget_unfit();
+	/* Last: the release of channels may meet one that is unregistered */
+	dcbm_unregister_notifiers();
+	xa_destroy(&dcbm_ids);
 }
 module_exit(dcbm_exit);
 

@@ -405,6 +405,22 @@ static void dma_sim_test_lose_callback(struct kunit *test)
 	}
 }
 
+static void dma_sim_test_corrupt(struct kunit *test)
+{
+	struct sim_test *t = test->priv;
+	size_t k;
+
+	sim_set(test, DMA_SIM_CORRUPT, 2);
+	sim_run(test, 0, 1);
+	sim_expect(test, 0, DMA_TRANS_NOERROR, SIM_LEN);
+	KUNIT_EXPECT_EQ(test, t->tx[1].result, DMA_TRANS_NOERROR);
+	KUNIT_EXPECT_EQ(test, t->tx[1].residue, 0);
+	KUNIT_EXPECT_EQ(test, sim_dst(t, 1)[0], sim_byte(t, 1, 0) ^ 1);
+	for (k = 1; k < SIM_LEN; k++)
+		KUNIT_ASSERT_EQ(test, sim_dst(t, 1)[k], sim_byte(t, 1, k));
+	KUNIT_EXPECT_EQ(test, t->c->faults, 1);
+}
+
 static void dma_sim_test_reorder(struct kunit *test)
 {
 	static const int order[] = { 2, 1, 0, 5, 4, 3, 7, 6 };
@@ -1216,6 +1232,7 @@ static struct kunit_case dma_sim_test_cases[] = {
 	KUNIT_CASE(dma_sim_test_refuse_prep),
 	KUNIT_CASE(dma_sim_test_refuse_submit),
 	KUNIT_CASE(dma_sim_test_lose_callback),
+	KUNIT_CASE(dma_sim_test_corrupt),
 	KUNIT_CASE(dma_sim_test_reorder),
 	KUNIT_CASE(dma_sim_test_reorder_stall),
 	KUNIT_CASE(dma_sim_test_stall),

@@ -9,7 +9,6 @@
 
 #include <kunit/device.h>
 #include <kunit/test.h>
-#include <kunit/test-bug.h>
 #include <linux/dma-direct.h>
 #include <linux/prandom.h>
 
@@ -23,6 +22,23 @@
 #define SIZES(...)	((const size_t[]) { __VA_ARGS__, 0 })
 #define K(n)		((size_t)(n) * SZ_1K)
 
+/* How a channel deceives its client, with reports_errors set */
+enum test_lie {
+	LIE_NONE,
+	LIE_NOTHING,		/* copies nothing */
+	LIE_HALF,		/* copies half */
+	LIE_LAST_BYTE,		/* gets the last byte wrong */
+	LIE_SWAP,		/* copies from the destination to the source */
+	LIE_RESIDUE,		/* copies all, and denies one byte */
+	LIE_EARLY,		/* answers, and copies with the next one */
+	LIE_HIDE_ERROR,		/* fails to copy one, and answers for others */
+	LIE_TWICE,		/* answers twice */
+	LIE_IDLE,		/* drops what is submitted while it is busy */
+	LIE_SILENT,		/* never answers */
+	LIE_SUBMIT,		/* answers what it refused at submission */
+	LIE_SG,			/* copies only the first segment of a list */
+};
+
 struct test_tx {
 	struct dma_async_tx_descriptor tx;
 	bool sg;
@@ -32,6 +48,7 @@ struct test_tx {
 };
 
 struct test_chan {
+	struct kunit *test;
 	struct dma_device device;
 	struct dma_chan chan;
 	struct dma_chan_dev chan_dev;
@@ -49,8 +66,10 @@ struct test_chan {
 	/* The first that it does not answer; UINT_MAX: answers all at once */
 	unsigned int silent_from;
 	bool copies;
+	enum test_lie lie;
 
 	bool prepared;
+	unsigned int nr_refused;
 	unsigned int nr_txs;
 	unsigned int nr_issued;
 	struct test_tx txs[TEST_TXS];
@@ -77,6 +96,33 @@ static unsigned int test_random(struct dcbm_test *t, unsigned int below)
 
 /* ---- the fake channel ---- */
 
+static void test_copy(struct test_chan *tc, unsigned int i, size_t len)
+{
+	struct device *dev = tc->dc->dev;
+	u8 *src = phys_to_virt(dma_to_phys(dev, tc->txs[i].src));
+	u8 *dst = phys_to_virt(dma_to_phys(dev, tc->txs[i].dst));
+
+	switch (tc->lie) {
+	case LIE_NOTHING:
+		return;
+	case LIE_HALF:
+		len /= 2;
+		break;
+	case LIE_SWAP:
+		swap(src, dst);
+		break;
+	case LIE_HIDE_ERROR:
+		if (i == 3)
+			return;
+		break;
+	default:
+		break;
+	}
+	memcpy(dst, src, len);
+	if (tc->lie == LIE_LAST_BYTE)
+		dst[len - 1] ^= 1;
+}
+
 static void test_answer(struct test_chan *tc, unsigned int i)
 {
 	struct test_tx *ttx = &tc->txs[i];
@@ -85,15 +131,19 @@ static void test_answer(struct test_chan *tc, unsigned int i)
 					      DMA_TRANS_NOERROR,
 		.residue = i + 1 == tc->residue ? 1 : 0,
 	};
-	struct device *dev = tc->dc->dev;
 
 	if (ttx->sg)
 		result.residue = tc->residue_sg;
-	else if (tc->copies && result.result == DMA_TRANS_NOERROR)
-		memcpy(phys_to_virt(dma_to_phys(dev, ttx->dst)),
-		       phys_to_virt(dma_to_phys(dev, ttx->src)),
-		       ttx->len - result.residue);
+	else if (tc->copies && tc->lie == LIE_EARLY && i)
+		test_copy(tc, i - 1, tc->txs[i - 1].len);
+	else if (tc->copies && tc->lie != LIE_EARLY &&
+		 result.result == DMA_TRANS_NOERROR)
+		test_copy(tc, i, ttx->len - result.residue);
+	if (tc->lie == LIE_RESIDUE)
+		result.residue = 1;
 	ttx->tx.callback_result(ttx->tx.callback_param, &result);
+	if (tc->lie == LIE_TWICE)
+		ttx->tx.callback_result(ttx->tx.callback_param, &result);
 }
 
 static struct test_chan *to_test_chan(struct dma_chan *chan)
@@ -106,8 +156,12 @@ static dma_cookie_t test_tx_submit(struct dma_async_tx_descriptor *tx)
 	struct test_chan *tc = to_test_chan(tx->chan);
 
 	tc->prepared = false;
-	if (tc->nr_txs + 1 == tc->refuse_submit)
+	if (tc->nr_txs + 1 == tc->refuse_submit) {
+		tc->nr_refused++;
+		if (tc->lie == LIE_SUBMIT)
+			test_answer(tc, tc->nr_txs);
 		return -ENOMEM;
+	}
 	return ++tc->nr_txs;
 }
 
@@ -115,8 +169,8 @@ static struct dma_async_tx_descriptor *
 test_prep(struct dma_chan *chan, dma_addr_t dst, dma_addr_t src, size_t len,
 	  unsigned long flags)
 {
-	struct kunit *test = kunit_get_current_test();
 	struct test_chan *tc = to_test_chan(chan);
+	struct kunit *test = tc->test;
 	struct test_tx *ttx = &tc->txs[tc->nr_txs];
 
 	if (tc->refuse_from && tc->nr_txs + 1 >= tc->refuse_from)
@@ -180,8 +234,8 @@ test_prep_sg(struct dma_chan *chan, struct scatterlist *dst,
 	     unsigned int dst_nents, struct scatterlist *src,
 	     unsigned int src_nents, unsigned long flags)
 {
-	struct kunit *test = kunit_get_current_test();
 	struct test_chan *tc = to_test_chan(chan);
+	struct kunit *test = tc->test;
 	struct dma_async_tx_descriptor *tx;
 	size_t bytes = test_sg_bytes(src, src_nents);
 
@@ -192,6 +246,8 @@ test_prep_sg(struct dma_chan *chan, struct scatterlist *dst,
 		       flags);
 	if (tx)
 		container_of(tx, struct test_tx, tx)->sg = true;
+	if (tc->lie == LIE_SG)
+		bytes = min(sg_dma_len(src), sg_dma_len(dst));
 	if (tx && tc->copies && tc->residue_sg < bytes)
 		test_copy_sg(tc, dst, src, bytes - tc->residue_sg);
 	return tx;
@@ -205,6 +261,8 @@ static void test_issue_pending(struct dma_chan *chan)
 	if (tc->nr_issued == tc->nr_txs)
 		return;
 	tc->nr_issued++;
+	if (tc->lie == LIE_SILENT || (tc->lie == LIE_IDLE && tc->nr_issued > 1))
+		return;
 	if (tc->nr_issued < tc->silent_from)
 		test_answer(tc, tc->nr_issued - 1);
 }
@@ -238,7 +296,9 @@ static void test_chan_init(struct kunit *test, unsigned int i)
 	dev->dma_parms = &tc->parms;
 	dma_set_max_seg_size(dev, SZ_1G);
 
+	tc->test = test;
 	tc->device.dev = dev;
+	tc->device.reports_errors = true;
 	tc->device.device_prep_dma_memcpy = test_prep;
 	tc->device.device_prep_dma_memcpy_sg = test_prep_sg;
 	tc->device.device_issue_pending = test_issue_pending;
@@ -250,7 +310,7 @@ static void test_chan_init(struct kunit *test, unsigned int i)
 
 	tc->dc = kunit_kzalloc(test, sizeof(*tc->dc), GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, tc->dc);
-	dcbm_chan_init(tc->dc, &tc->chan);
+	KUNIT_ASSERT_EQ(test, dcbm_chan_init(tc->dc, &tc->chan), 0);
 	t->dcs[i] = tc->dc;
 }
 
@@ -264,6 +324,8 @@ static void test_chan_reset(struct test_chan *tc)
 	tc->residue_sg = 0;
 	tc->silent_from = UINT_MAX;
 	tc->prepared = false;
+	tc->lie = LIE_NONE;
+	tc->nr_refused = 0;
 	tc->nr_txs = 0;
 	tc->nr_issued = 0;
 }
@@ -367,6 +429,7 @@ static void test_exit(struct kunit *test)
 
 		if (!dc)
 			continue;
+		xa_erase(&dcbm_ids, dc->id);
 		flush_work(&dc->recover);
 		dcbm_unmap(dc);
 		while (dc->nr_held)
@@ -666,7 +729,7 @@ static size_t test_descs(struct kunit *test, struct test_chan *tc)
 	size_t at = 0, src_follows, dst_follows;
 	unsigned int i;
 
-	KUNIT_ASSERT_EQ(test, dc->nr_descs, tc->nr_txs);
+	KUNIT_ASSERT_EQ(test, dc->nr_descs, tc->nr_txs + tc->nr_refused);
 	KUNIT_ASSERT_EQ(test, tc->nr_issued, tc->nr_txs);
 	for (i = 0; i < tc->nr_txs; i++) {
 		struct test_tx *ttx = &tc->txs[i];
@@ -684,7 +747,7 @@ static size_t test_descs(struct kunit *test, struct test_chan *tc)
 		KUNIT_ASSERT_LE(test, ttx->len, dc->max_seg);
 		KUNIT_ASSERT_LE(test, pos.offset + ttx->len, size);
 		KUNIT_ASSERT_PTR_EQ(test, ttx->tx.callback_param,
-				    (void *)&dc->descs[i]);
+				    dcbm_token(dc, i));
 		KUNIT_ASSERT_EQ(test, dc->descs[i].pos.pair, pos.pair);
 		KUNIT_ASSERT_EQ(test, dc->descs[i].pos.offset, pos.offset);
 		KUNIT_ASSERT_EQ(test, dc->descs[i].len, ttx->len);
@@ -1041,7 +1104,6 @@ static void test_desc(struct dcbm_chan *dc, unsigned int pair, size_t len,
 {
 	struct dcbm_desc *desc = &dc->descs[dc->nr_descs++];
 
-	desc->dc = dc;
 	desc->pos = (struct dcbm_pos) { .pair = pair };
 	desc->len = len;
 	desc->good = ok ? len : 0;
@@ -1211,14 +1273,47 @@ static void test_callback(struct kunit *test)
 	test_desc(dc, 1, SZ_4K, false);
 	dc->open = 2;
 	/* The last one first */
-	dcbm_callback(&dc->descs[1], &result);
+	dcbm_callback(dcbm_token(dc, 1), &result);
 	KUNIT_EXPECT_EQ(test, dc->descs[1].good == SZ_4K, param->ok);
 	KUNIT_EXPECT_EQ(test, dc->descs[0].good, 0);
 	KUNIT_EXPECT_EQ(test, dc->open, 1);
 	KUNIT_EXPECT_FALSE(test, completion_done(&dc->done));
-	dcbm_callback(&dc->descs[0], &result);
+	dcbm_callback(dcbm_token(dc, 0), &result);
 	KUNIT_EXPECT_EQ(test, dc->descs[0].good == SZ_4K, param->ok);
 	KUNIT_EXPECT_TRUE(test, completion_done(&dc->done));
+}
+
+/* Answers that come twice, or that belong to another share or channel */
+static void test_callback_spurious(struct kunit *test)
+{
+	const struct dmaengine_result good = { .result = DMA_TRANS_NOERROR };
+	struct dcbm_test *t = test->priv;
+	struct dcbm_chan *dc = t->dcs[0];
+	struct dcbm_pos pos = {};
+	void *late = dcbm_token(dc, 0);
+
+	test_add_many(test, 2, 0);
+	dcbm_fill(dc, &t->batch, &pos, t->batch.bytes);
+	test_desc(dc, 0, SZ_4K, false);
+	test_desc(dc, 1, SZ_4K, false);
+	dc->open = 2;
+	reinit_completion(&dc->done);
+
+	dcbm_callback(late, &good);
+	KUNIT_EXPECT_EQ(test, dc->open, 2);
+	KUNIT_EXPECT_EQ(test, dc->descs[0].good, 0);
+	dcbm_callback(dcbm_token(dc, 1), &good);
+	dcbm_callback(dcbm_token(dc, 1), &good);
+	KUNIT_EXPECT_EQ(test, dc->open, 1);
+	KUNIT_EXPECT_EQ(test, dc->spurious, 2);
+	KUNIT_EXPECT_FALSE(test, completion_done(&dc->done));
+
+	/* A channel that no longer exists */
+	late = dcbm_token(dc, 0);
+	xa_erase(&dcbm_ids, dc->id);
+	dcbm_callback(late, &good);
+	KUNIT_EXPECT_EQ(test, dc->open, 1);
+	dc->open = 0;
 }
 
 static struct kunit_case count_test_cases[] = {
@@ -1229,6 +1324,7 @@ static struct kunit_case count_test_cases[] = {
 	KUNIT_CASE(test_count_sg),
 	KUNIT_CASE(test_count_sg_middle),
 	KUNIT_CASE_PARAM(test_callback, test_result_gen_params),
+	KUNIT_CASE(test_callback_spurious),
 	{}
 };
 
@@ -1528,11 +1624,9 @@ static const char *test_unfit_of(struct test_chan *tc)
 
 static void test_unfit(struct kunit *test)
 {
-	static struct device_driver ae4dma = { .name = "ae4dma" };
 	struct dcbm_test *t = test->priv;
 	struct test_chan *tc = &t->chans[0];
 	struct device *dev = tc->device.dev;
-	struct device_driver *was;
 
 	if (dma_max_mapping_size(dev) != SIZE_MAX)
 		kunit_skip(test, "all devices need bounce buffers here");
@@ -1548,11 +1642,60 @@ static void test_unfit(struct kunit *test)
 	*dev->dma_mask = DMA_BIT_MASK(64);
 	KUNIT_EXPECT_NULL(test, test_unfit_of(tc));
 
-	was = dev->driver;
-	dev->driver = &ae4dma;
+	tc->device.reports_errors = false;
 	KUNIT_EXPECT_NOT_NULL(test, test_unfit_of(tc));
-	dev->driver = was;
+	tc->device.reports_errors = true;
 	KUNIT_EXPECT_NULL(test, test_unfit_of(tc));
+
+	dma_cap_set(DMA_SLAVE, tc->device.cap_mask);
+	KUNIT_EXPECT_NOT_NULL(test, test_unfit_of(tc));
+	dma_cap_clear(DMA_SLAVE, tc->device.cap_mask);
+	dma_cap_set(DMA_CYCLIC, tc->device.cap_mask);
+	KUNIT_EXPECT_NOT_NULL(test, test_unfit_of(tc));
+	dma_cap_clear(DMA_CYCLIC, tc->device.cap_mask);
+	KUNIT_EXPECT_NULL(test, test_unfit_of(tc));
+
+	tc->device.copy_align = PAGE_SHIFT + 1;
+	KUNIT_EXPECT_NOT_NULL(test, test_unfit_of(tc));
+	tc->device.copy_align = PAGE_SHIFT;
+	KUNIT_EXPECT_NULL(test, test_unfit_of(tc));
+
+	strscpy(dcbm_engines, "another");
+	KUNIT_EXPECT_NOT_NULL(test, test_unfit_of(tc));
+	dcbm_engines[0] = '\0';
+	KUNIT_EXPECT_NULL(test, test_unfit_of(tc));
+}
+
+static void test_names(struct kunit *test)
+{
+	KUNIT_EXPECT_TRUE(test, dcbm_names_have("", "ptdma"));
+	KUNIT_EXPECT_TRUE(test, dcbm_names_have("ptdma", "ptdma"));
+	KUNIT_EXPECT_TRUE(test, dcbm_names_have("idxd,ptdma", "ptdma"));
+	KUNIT_EXPECT_TRUE(test, dcbm_names_have("ptdma,idxd", "ptdma"));
+	KUNIT_EXPECT_FALSE(test, dcbm_names_have("ptdma2", "ptdma"));
+	KUNIT_EXPECT_FALSE(test, dcbm_names_have("ptdm", "ptdma"));
+	KUNIT_EXPECT_FALSE(test, dcbm_names_have("idxd,ptdm", "ptdma"));
+}
+
+static void test_engines_set(struct kunit *test)
+{
+	static const char * const bad[] = {
+		",", "a,", ",a", "a,,b", "a b", "a\nb", "a\x01", "a;b", "*",
+	};
+	char *longest = kunit_kzalloc(test, DCBM_MAX_ENGINES + 1, GFP_KERNEL);
+	unsigned int i;
+
+	KUNIT_ASSERT_NOT_NULL(test, longest);
+	KUNIT_EXPECT_EQ(test, dcbm_engines_set("ptdma,dma-sim\n", NULL), 0);
+	KUNIT_EXPECT_STREQ(test, dcbm_engines, "ptdma,dma-sim");
+	for (i = 0; i < ARRAY_SIZE(bad); i++)
+		KUNIT_EXPECT_EQ_MSG(test, dcbm_engines_set(bad[i], NULL),
+				    -EINVAL, "'%s'", bad[i]);
+	memset(longest, 'x', DCBM_MAX_ENGINES);
+	KUNIT_EXPECT_EQ(test, dcbm_engines_set(longest, NULL), -EINVAL);
+	KUNIT_EXPECT_STREQ(test, dcbm_engines, "ptdma,dma-sim");
+	KUNIT_EXPECT_EQ(test, dcbm_engines_set("\n", NULL), 0);
+	KUNIT_EXPECT_STREQ(test, dcbm_engines, "");
 }
 
 /* Small folios pay if all engines take lists, and as the operator has it */
@@ -1592,6 +1735,8 @@ static struct kunit_case chans_test_cases[] = {
 	KUNIT_CASE(test_silent),
 	KUNIT_CASE(test_late),
 	KUNIT_CASE(test_unfit),
+	KUNIT_CASE(test_names),
+	KUNIT_CASE(test_engines_set),
 	KUNIT_CASE(test_min_bytes_auto),
 	{}
 };
@@ -1601,6 +1746,102 @@ static struct kunit_suite chans_test_suite = {
 	.init = test_init,
 	.exit = test_exit,
 	.test_cases = chans_test_cases,
+};
+
+/* ---- the test of a channel ---- */
+
+static const struct test_liar {
+	const char *name;
+	enum test_lie lie;
+	bool sg;
+	bool fits;		/* honest, or harmless */
+	bool stuck;
+} test_liars[] = {
+	{ "honest", LIE_NONE, .fits = true },
+	{ "honest, with lists", LIE_NONE, .sg = true, .fits = true },
+	{ "copies nothing", LIE_NOTHING },
+	{ "copies half", LIE_HALF },
+	{ "last byte is wrong", LIE_LAST_BYTE },
+	{ "copies the wrong way", LIE_SWAP },
+	{ "wrong residue", LIE_RESIDUE },
+	{ "answers before it copies", LIE_EARLY },
+	{ "hides an error", LIE_HIDE_ERROR },
+	{ "answers twice", LIE_TWICE },
+	{ "drops what comes while it is busy", LIE_IDLE, .stuck = true },
+	{ "no interrupt", LIE_SILENT, .stuck = true },
+	{ "answers what it refused", LIE_SUBMIT },
+	{ "copies one segment of a list", LIE_SG, .sg = true },
+};
+
+KUNIT_ARRAY_PARAM_DESC(test_liar, test_liars, name);
+
+static void test_chan_test(struct kunit *test)
+{
+	const struct test_liar *liar = test->param_value;
+	struct dcbm_test *t = test->priv;
+	struct test_chan *tc = &t->chans[0];
+	struct dcbm_chan *dc = tc->dc;
+	const char *why;
+
+	dcbm_timeout_ms = 20;
+	dc->state = DCBM_BUSY;
+	dc->sg = liar->sg;
+	tc->copies = true;
+	tc->lie = liar->lie;
+	tc->refuse_submit = liar->lie == LIE_SUBMIT ? 4 : 0;
+	why = dcbm_test_chan(dc);
+	KUNIT_EXPECT_EQ_MSG(test, !why, liar->fits, "%s", why ?: "it fits");
+	KUNIT_EXPECT_EQ(test, dc->state == DCBM_STUCK, liar->stuck);
+	KUNIT_EXPECT_EQ(test, dc->mapped, liar->stuck);
+	KUNIT_EXPECT_EQ(test, !!dc->nr_held, liar->stuck);
+	KUNIT_EXPECT_EQ(test, !!dc->open, liar->stuck);
+	dc->open = 0;
+}
+
+/* Stuck, and it answers: back in service if it passes the test */
+static void test_back(struct kunit *test)
+{
+	const struct test_liar *liar = test->param_value;
+	struct dcbm_test *t = test->priv;
+	struct test_chan *tc = &t->chans[0];
+	struct dcbm_chan *dc;
+	unsigned int i;
+
+	test_serve(test, 1);
+	test_add_many(test, 3, 1);
+	dcbm_timeout_ms = 20;
+	tc->silent_from = 1;
+	dc = test_start(test);
+	KUNIT_EXPECT_FALSE(test, dcbm_finish(dc, &t->batch, jiffies));
+	dcbm_put(&dc, 1);
+
+	dcbm_offloading = true;
+	tc->copies = true;
+	dc->sg = liar->sg;
+	tc->lie = liar->lie;
+	tc->refuse_submit = liar->lie == LIE_SUBMIT ? 7 : 0;
+	tc->silent_from = UINT_MAX;
+	for (i = 0; i < 3; i++)
+		test_answer(tc, i);
+	flush_work(&dc->recover);
+	KUNIT_EXPECT_EQ(test, dc->state,
+			liar->fits ? DCBM_IDLE :
+			liar->stuck ? DCBM_STUCK : DCBM_FAILED);
+	dcbm_offloading = false;
+	dc->open = 0;
+}
+
+static struct kunit_case test_test_cases[] = {
+	KUNIT_CASE_PARAM(test_chan_test, test_liar_gen_params),
+	KUNIT_CASE_PARAM(test_back, test_liar_gen_params),
+	{}
+};
+
+static struct kunit_suite test_test_suite = {
+	.name = "dcbm_self_test",
+	.init = test_init,
+	.exit = test_exit,
+	.test_cases = test_test_cases,
 };
 
 /* ---- all of it ---- */
@@ -1891,6 +2132,6 @@ static struct kunit_suite copy_test_suite = {
 };
 
 kunit_test_suites(&plan_test_suite, &cut_test_suite, &count_test_suite,
-		  &chans_test_suite, &copy_test_suite);
+		  &chans_test_suite, &test_test_suite, &copy_test_suite);
 
 #endif /* _MIGRATE_OFFLOAD_DCBM_KUNIT_H */

@@ -104,6 +104,19 @@ in_state()
 	return 1
 }
 
+# not_in_state STATE: wait until no channel is
+not_in_state()
+{
+	local i
+
+	for ((i = 0; i < 200; i++)); do
+		grep -q " $1\$" "$PARAMS/channels" || return 0
+		sleep 0.1
+	done
+	msg "still $1: $(tr '\n' ';' < "$PARAMS/channels")"
+	return 1
+}
+
 # failures_rise FROM: wait until more folios than that were left to the CPU
 failures_rise()
 {
@@ -362,9 +375,9 @@ test_stall_all()
 	fi
 	[ "$lost" -gt 0 ] || ret=1
 
-	knob stall 0 && in_state recovered 4 || ret=1
+	# They are tested, and back in service by themselves
+	knob stall 0 && in_state idle 4 || ret=1
 	[ "$ret" -eq 0 ] || return 1
-	set_param offloading N && offload_on 4 || return 1
 	counted -t 1 -b 4M -s 4K && copied_once && [ "$cpu" -eq 0 ] && all_idle
 }
 
@@ -389,6 +402,7 @@ test_stall_one()
 	counted -t 1 -b 4M -s 4K && copied_once || ret=1
 	[ "$cpu" -eq 0 ] || ret=1
 
+	# There are two others, as many as it may have
 	echo 0 > "$SIM/$first/stall"
 	in_state recovered 1 || ret=1
 	set_param offloading N && set_param offloading Y || ret=1
@@ -407,8 +421,7 @@ test_late_write_live()
 	stress_start -k -b 4M -s 4K || return 1
 	for ((i = 0; i < 5 && ret == 0; i++)); do
 		knob stall 100 && in_state stuck 2 || ret=1
-		knob stall 0 && in_state recovered 2 || ret=1
-		set_param offloading N && set_param offloading Y || ret=1
+		knob stall 0 && not_in_state stuck || ret=1
 	done
 	stress_stop || ret=1
 	return "$ret"
@@ -428,7 +441,7 @@ test_late_write_reused()
 	free=$(awk '/^MemFree:/ { print int($2 / 1024) }' /proc/meminfo)
 	msg "filling $((free - 100)) of $free MB"
 	head -c $((free - 100))M /dev/zero > "$hog/zeroes" || ret=1
-	knob stall 0 && in_state recovered 2 || ret=1
+	knob stall 0 && not_in_state stuck || ret=1
 	if ! cmp -n $((free - 100))M "$hog/zeroes" /dev/zero; then
 		msg "memory of others was written to"
 		ret=1
@@ -442,6 +455,57 @@ hog_cleanup()
 {
 	[ -z "$hog" ] || { umount "$hog"; rmdir "$hog"; }
 	hog=
+}
+
+# An engine that copies wrong data and says nothing of it gets no batch
+test_self_test()
+{
+	local ret=0 wrong
+
+	wrong=$(ls "$SIM" | head -n 1)
+	echo 1 > "$SIM/$wrong/corrupt" || return 1
+	offload_on 2 || ret=1
+	! claimed | grep -qx "$wrong" || ret=1
+	grep -q "^$wrong .* unfit: it copied wrong data" "$PARAMS/channels" ||
+		ret=1
+	counted -t 1 -b 4M -s 4K && copied_once && [ "$cpu" -eq 0 ] || ret=1
+	# It is tested anew each time
+	echo 0 > "$SIM/$wrong/corrupt"
+	set_param offloading N && set_param offloading Y || ret=1
+	! grep -q unfit "$PARAMS/channels" || ret=1
+	return "$ret"
+}
+
+# Nor does one that gets worse while it is stuck
+test_self_test_stuck()
+{
+	local ret=0
+
+	offload_on 2 && set_param timeout_ms 200 && knob stall 50 || return 1
+	stress_start -k -b 4M -s 4K || return 1
+	in_state stuck 2 || ret=1
+	stress_stop || ret=1
+	knob corrupt 1 && knob stall 0 && in_state failed 2 || ret=1
+	knob corrupt 0
+	set_param offloading N && set_param offloading Y || ret=1
+	all_idle || ret=1
+	return "$ret"
+}
+
+# Drivers by name; one that is not there is told of
+test_engines()
+{
+	local ret=0
+
+	set_param engines nosuch || return 1
+	! set_param offloading Y 2> /dev/null || ret=1
+	dmesg | grep -q "engines: nosuch is not used" || ret=1
+	! set_param engines 'a,,b' 2> /dev/null || ret=1
+	[ "$(param engines)" = nosuch ] || ret=1
+	set_param engines nosuch,dma-sim && offload_on 2 || ret=1
+	! set_param engines '' 2> /dev/null || ret=1
+	set_param offloading N && set_param engines '' || ret=1
+	return "$ret"
 }
 
 test_unbind()
@@ -574,6 +638,9 @@ TESTS=(
 	"test_late_write_live|late writes do not reach folios that are moved on"
 	"test_late_write_reused|late writes do not reach memory of others"
 	"test_allocations|the CPU copies, or nobody, when memory cannot be had"
+	"test_self_test|self-test: an engine that copies wrong data is not used"
+	"test_self_test_stuck|self-test: nor one that does so after it was stuck"
+	"test_engines|engines: drivers are selected by name"
 	"test_unbind|unbind: the CPU goes on when engines are taken away"
 	"test_lose_callback|lose_callback: one bounded wait, others go on"
 	"test_dmesg|no splat in the kernel log"

@@ -58,6 +58,18 @@ static const char usage[] =
 	"                       uncopied\n"
 	"      --stall-after N  hang after N descriptors, with the next one\n"
 	"                       fetched but not copied; SIGUSR1 ends the hang\n"
+	"\n"
+	"What a driver may expect and does not get:\n"
+	"      --error-keeps-run\n"
+	"                       go on after an error until RUN is cleared\n"
+	"      --overrun-us N   go on for N microseconds after RUN is cleared\n"
+	"      --early-halt     show HALT when RUN is cleared, even if busy\n"
+	"      --idle-dma-status N\n"
+	"                       DMA_STATUS while idle; bit 0 is inverted if busy\n"
+	"      --always-ioc     raise INT_COMPLETION after each descriptor\n"
+	"      --head-late-us N show a new head only after N microseconds\n"
+	"      --keep-head      do not let the head be moved after an error\n"
+	"\n"
 	"  -v, --verbose        log errors to stderr; twice: everything\n"
 	"  -h, --help           show this\n"
 	"\n"
@@ -90,7 +102,8 @@ static int parse_options(int argc, char **argv, struct ptdma_options *opt,
 			 const char **path)
 {
 	enum { DELAY_US = 256, BANDWIDTH, FAIL_NTH, FAIL_CODE, MAX_LENGTH,
-	       STALL_AFTER };
+	       STALL_AFTER, ERROR_KEEPS_RUN, OVERRUN_US, EARLY_HALT,
+	       IDLE_DMA_STATUS, ALWAYS_IOC, HEAD_LATE_US, KEEP_HEAD };
 	static const struct option options[] = {
 		{ "delay-us", required_argument, NULL, DELAY_US },
 		{ "bandwidth", required_argument, NULL, BANDWIDTH },
@@ -98,11 +111,18 @@ static int parse_options(int argc, char **argv, struct ptdma_options *opt,
 		{ "fail-code", required_argument, NULL, FAIL_CODE },
 		{ "max-length", required_argument, NULL, MAX_LENGTH },
 		{ "stall-after", required_argument, NULL, STALL_AFTER },
+		{ "error-keeps-run", no_argument, NULL, ERROR_KEEPS_RUN },
+		{ "overrun-us", required_argument, NULL, OVERRUN_US },
+		{ "early-halt", no_argument, NULL, EARLY_HALT },
+		{ "idle-dma-status", required_argument, NULL, IDLE_DMA_STATUS },
+		{ "always-ioc", no_argument, NULL, ALWAYS_IOC },
+		{ "head-late-us", required_argument, NULL, HEAD_LATE_US },
+		{ "keep-head", no_argument, NULL, KEEP_HEAD },
 		{ "verbose", no_argument, NULL, 'v' },
 		{ "help", no_argument, NULL, 'h' },
 		{ }
 	};
-	uint64_t code = PT_ERR_IDMA_SLAVE;
+	uint64_t code = PT_ERR_IDMA_SLAVE, dma_status = 0;
 	bool code_given = false;
 	int c, index = 0;
 
@@ -139,6 +159,30 @@ static int parse_options(int argc, char **argv, struct ptdma_options *opt,
 			ok = parse_number(name, optarg, 0, UINT32_MAX,
 					  &opt->stall_after);
 			break;
+		case ERROR_KEEPS_RUN:
+			opt->error_keeps_run = true;
+			break;
+		case OVERRUN_US:
+			ok = parse_number(name, optarg, 1, MAX_DELAY_US,
+					  &opt->overrun_us);
+			break;
+		case EARLY_HALT:
+			opt->early_halt = true;
+			break;
+		case IDLE_DMA_STATUS:
+			ok = parse_number(name, optarg, 0, UINT32_MAX,
+					  &dma_status);
+			break;
+		case ALWAYS_IOC:
+			opt->always_ioc = true;
+			break;
+		case HEAD_LATE_US:
+			ok = parse_number(name, optarg, 1, MAX_DELAY_US,
+					  &opt->head_late_us);
+			break;
+		case KEEP_HEAD:
+			opt->keep_head = true;
+			break;
 		case 'v':
 			opt->verbose++;
 			break;
@@ -152,6 +196,7 @@ static int parse_options(int argc, char **argv, struct ptdma_options *opt,
 			goto hint;
 	}
 	opt->fail_code = code;
+	opt->idle_dma_status = dma_status;
 
 	if (code_given && !opt->fail_nth) {
 		fputs("ptdma-device: --fail-code needs --fail-nth\n", stderr);

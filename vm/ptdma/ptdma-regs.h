@@ -29,13 +29,15 @@
  *   0x0010  INT_STATUS    rw1c    0        what happened
  *   0x0100  STATUS        ro      0        error code of the last descriptor
  *   0x0104  Q_INT_STATUS  ro      0        INT_STATUS, without clearing
- *   0x0108  DMA_STATUS    ro      0        zero
+ *   0x0108  DMA_STATUS    ro      0        bit 0: a descriptor is in flight
  *   0x010c  DMA_RD_STATUS ro      0        zero
  *   0x0110  DMA_WR_STATUS ro      0        zero
  *   0x0118  AX_CACHE      rw      0        none, stored
  *
  * HALT in CONTROL shows that nothing is in flight and nothing will be started.
  * An error clears RUN and leaves the head behind the descriptor that failed.
+ * What the driver assumes of these, and nothing proves, can be made untrue: see
+ * struct ptdma_options.
  *
  * Everything else, among it ABORT at +0x114 and IRQ_STATUS at 0x200, which the
  * driver names and never touches, reads as zero and ignores writes.

@@ -116,6 +116,9 @@ struct ptdma {
 
 	uint64_t started;		/* descriptors, for the faults below */
 	bool stalled;
+	int64_t overrun_until;		/* runs until then, without RUN */
+	uint32_t head_before;		/* HEAD_LO reads as this */
+	int64_t head_late_until;	/* until then */
 
 	int irq_fd;
 	bool irq_line;			/* enabled, pending and deliverable */
@@ -195,10 +198,33 @@ static bool ring_empty(const struct ptdma *pt)
 	return !((pt->reg[REG_Q_HEAD_LO] ^ pt->reg[REG_Q_TAIL_LO]) & mask);
 }
 
+static bool running(const struct ptdma *pt)
+{
+	return pt->reg[REG_Q_CONTROL] & PT_Q_RUN ||
+	       (pt->overrun_until && now_ns() < pt->overrun_until);
+}
+
 static bool may_start(const struct ptdma *pt)
 {
-	return pt->reg[REG_Q_CONTROL] & PT_Q_RUN && !ring_empty(pt) &&
+	return running(pt) && !ring_empty(pt) &&
 	       pci_config_bus_master(&pt->config);
+}
+
+/* RUN is cleared, which has an effect at once or later. */
+static void clear_run(struct ptdma *pt)
+{
+	if (pt->reg[REG_Q_CONTROL] & PT_Q_RUN && pt->opt.overrun_us)
+		pt->overrun_until = now_ns() +
+				    (int64_t)pt->opt.overrun_us * 1000;
+	pt->reg[REG_Q_CONTROL] &= ~PT_Q_RUN;
+}
+
+/* Is there nothing in flight, and will nothing be started? */
+static bool halted(const struct ptdma *pt)
+{
+	if (pt->opt.early_halt)
+		return !(pt->reg[REG_Q_CONTROL] & PT_Q_RUN);
+	return !running(pt) && !pt->busy;
 }
 
 static uint32_t next_slot(const struct ptdma *pt, uint32_t slot)
@@ -359,17 +385,22 @@ static void complete(struct ptdma *pt, uint32_t slot, uint32_t control,
 	 * executed a second time. If software has moved the head meanwhile,
 	 * it knows better.
 	 */
-	if (pt->reg[REG_Q_HEAD_LO] == slot)
+	if (pt->reg[REG_Q_HEAD_LO] == slot) {
 		pt->reg[REG_Q_HEAD_LO] = next_slot(pt, slot);
+		pt->head_before = slot;
+		pt->head_late_until = now_ns() +
+				      (int64_t)pt->opt.head_late_us * 1000;
+	}
 
 	if (error) {
 		pt->stats.faults++;
-		pt->reg[REG_Q_CONTROL] &= ~PT_Q_RUN;
+		if (!pt->opt.error_keeps_run)
+			clear_run(pt);
 		pt->reg[REG_Q_INT_STATUS] |= PT_INT_ERROR;
 	} else {
 		if (control & PT_DW0_SOC)
-			pt->reg[REG_Q_CONTROL] &= ~PT_Q_RUN;
-		if (control & PT_DW0_IOC)
+			clear_run(pt);
+		if (control & PT_DW0_IOC || pt->opt.always_ioc)
 			pt->reg[REG_Q_INT_STATUS] |= PT_INT_COMPLETION;
 	}
 	update_irq(pt);
@@ -435,6 +466,8 @@ static void *engine(void *arg)
 static void halt(struct ptdma *pt)
 {
 	pt->reg[REG_Q_CONTROL] &= ~PT_Q_RUN;
+	pt->overrun_until = 0;
+	pt->head_late_until = 0;
 	pt->abort = true;
 	pthread_cond_broadcast(&pt->kick);
 	while (pt->busy)
@@ -473,9 +506,12 @@ static uint32_t read_reg(const struct ptdma *pt, uint32_t offset)
 	case -1:
 		return 0;
 	case REG_Q_CONTROL:
-		if (!(pt->reg[i] & PT_Q_RUN) && !pt->busy)
-			return pt->reg[i] | PT_Q_HALT;
-		return pt->reg[i];
+		return pt->reg[i] | (halted(pt) ? PT_Q_HALT : 0);
+	case REG_Q_HEAD_LO:
+		return now_ns() < pt->head_late_until ? pt->head_before :
+							pt->reg[i];
+	case REG_Q_DMA_STATUS:
+		return pt->opt.idle_dma_status ^ pt->busy;
 	case REG_Q_Q_INT_STATUS:
 		return pt->reg[REG_Q_INT_STATUS];
 	default:
@@ -489,6 +525,18 @@ static void write_reg(struct ptdma *pt, uint32_t offset, uint32_t value)
 
 	if (i < 0)
 		return;
+
+	if (i == REG_Q_CONTROL) {
+		if (value & PT_Q_RUN)
+			pt->overrun_until = 0;
+		else
+			clear_run(pt);
+	}
+	if (i == REG_Q_HEAD_LO) {
+		if (pt->opt.keep_head && pt->stats.faults)
+			return;
+		pt->head_late_until = 0;
+	}
 
 	if (i == REG_Q_INT_STATUS) {
 		pt->reg[i] &= ~value;

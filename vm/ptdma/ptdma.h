@@ -5,6 +5,7 @@
 #ifndef PTDMA_H
 #define PTDMA_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "guest-mem.h"
@@ -22,6 +23,16 @@
  *	with the next one fetched; or PTDMA_NEVER
  * @max_length: bytes that a descriptor may ask for, 0 for no such limit. One that
  *	asks for more fails and copies nothing
+ * @error_keeps_run: an error does not clear RUN, so the engine goes on until
+ *	software clears RUN
+ * @overrun_us: how long the engine goes on after RUN was cleared, by software or
+ *	by an error. HALT shows when that is over
+ * @early_halt: HALT is the opposite of RUN. That the engine is busy is seen in
+ *	DMA_STATUS only
+ * @idle_dma_status: DMA_STATUS while nothing is in flight; else bit 0 is inverted
+ * @always_ioc: each descriptor raises INT_COMPLETION, whatever it asks for
+ * @head_late_us: how long HEAD_LO reads as the descriptor that has just ended
+ * @keep_head: software cannot move the head once an error has occurred
  * @verbose: 1: log errors to stderr, 2: log every descriptor
  */
 struct ptdma_options {
@@ -31,6 +42,13 @@ struct ptdma_options {
 	uint32_t fail_code;
 	uint64_t stall_after;
 	uint64_t max_length;
+	bool error_keeps_run;
+	uint64_t overrun_us;
+	bool early_halt;
+	uint32_t idle_dma_status;
+	bool always_ioc;
+	uint64_t head_late_us;
+	bool keep_head;
 	int verbose;
 };
 

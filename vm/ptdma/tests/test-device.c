@@ -1018,6 +1018,171 @@ static void late_answers(struct tap *t)
 	EQUAL(t, client_stop(&c), 0);
 }
 
+/*
+ * Queue one that fails and two others behind it, of which only the last asks
+ * for an interrupt.
+ */
+static void queue_failing(struct client *c)
+{
+	static const uint32_t bad[PT_DESC_WORDS] = {
+		DW0, 64, (uint32_t)NOWHERE, NOWHERE >> 32,
+		(uint32_t)HIGH, HIGH >> 32,
+	};
+
+	memset(at(c, SLOW_DST), 0, SLOW_LEN);
+	fill(c, DATA, 64, 1);
+	queue_raw(c, bad);
+	queue(c, HIGH + 64, DATA, 64);
+	queue(c, HIGH + 128, DATA, 64);
+}
+
+/* RUN stays set after an error, and the descriptors behind it are copied. */
+static void error_keeps_run(struct tap *t)
+{
+	const struct ptdma_options opt = {
+		.error_keeps_run = true, .stall_after = PTDMA_NEVER,
+	};
+	struct client c;
+
+	CHECK(t, client_start(&c, &opt));
+	CHECK(t, client_setup(&c, SIZE32));
+	queue_failing(&c);
+	run(&c);
+	CHECK(t, wait_head(&c, 3));
+	EQUAL(t, filled(&c, HIGH + 64, 64, 1), 64);
+	EQUAL(t, filled(&c, HIGH + 128, 64, 1), 64);
+	EQUAL(t, reg_read(&c, PT_Q_CONTROL), c.control | PT_Q_RUN);
+	EQUAL(t, reg_read(&c, PT_Q_INT_STATUS),
+	      PT_INT_ERROR | PT_INT_COMPLETION);
+	/* That of the last one */
+	EQUAL(t, reg_read(&c, PT_Q_STATUS), 0);
+	reg_write(&c, PT_Q_CONTROL, c.control);
+	EQUAL(t, reg_read(&c, PT_Q_CONTROL), c.control | PT_Q_HALT);
+	EQUAL(t, client_stop(&c), 0);
+}
+
+/* The same without RUN, and not for ever; HALT tells. */
+static void overrun(struct tap *t)
+{
+	const struct ptdma_options opt = {
+		.overrun_us = 300000, .stall_after = PTDMA_NEVER,
+	};
+	struct client c;
+	int64_t start;
+
+	CHECK(t, client_start(&c, &opt));
+	CHECK(t, client_setup(&c, SIZE32));
+	queue_failing(&c);
+	start = now_ms();
+	run(&c);
+	CHECK(t, wait_head(&c, 3));
+	EQUAL(t, filled(&c, HIGH + 128, 64, 1), 64);
+	if (now_ms() - start < 200)
+		EQUAL(t, reg_read(&c, PT_Q_CONTROL), c.control);
+	while (!(reg_read(&c, PT_Q_CONTROL) & PT_Q_HALT) &&
+	       now_ms() - start < LATE)
+		sleep_ms(1);
+	CHECK(t, now_ms() - start >= 300);
+	EQUAL(t, reg_read(&c, PT_Q_CONTROL), c.control | PT_Q_HALT);
+
+	/* Now it is at rest: nothing more without RUN. */
+	memset(at(&c, HIGH), 0, 64);
+	queue(&c, HIGH, DATA, 64);
+	reg_write(&c, PT_Q_TAIL_LO, SLOT(4));
+	sleep_ms(SOON);
+	EQUAL(t, head(&c), 3);
+	EQUAL(t, filled(&c, HIGH, 64, 1), 0);
+	EQUAL(t, client_stop(&c), 0);
+}
+
+/* HALT says nothing, but DMA_STATUS does, whatever it is when idle. */
+static void early_halt(struct tap *t)
+{
+	const struct ptdma_options opt = {
+		.early_halt = true, .idle_dma_status = 0x5a, .bandwidth = SLOW,
+		.stall_after = PTDMA_NEVER,
+	};
+	struct client c;
+
+	CHECK(t, client_start(&c, &opt));
+	CHECK(t, client_setup(&c, SIZE32));
+	EQUAL(t, reg_read(&c, PT_Q_DMA_STATUS), 0x5a);
+	start_slow(t, &c);
+	EQUAL(t, reg_read(&c, PT_Q_DMA_STATUS), 0x5b);
+	EQUAL(t, reg_read(&c, PT_Q_CONTROL), c.control | PT_Q_RUN);
+	reg_write(&c, PT_Q_CONTROL, c.control);
+	EQUAL(t, reg_read(&c, PT_Q_CONTROL), c.control | PT_Q_HALT);
+	EQUAL(t, reg_read(&c, PT_Q_DMA_STATUS), 0x5b);
+	EQUAL(t, wait_done(&c), PT_INT_COMPLETION);
+	EQUAL(t, *at(&c, SLOW_DST + SLOW_LEN - 1), 0x42);
+	EQUAL(t, reg_read(&c, PT_Q_DMA_STATUS), 0x5a);
+	EQUAL(t, client_stop(&c), 0);
+}
+
+/* An interrupt comes while there is more to do. */
+static void always_ioc(struct tap *t)
+{
+	static const uint32_t no_ioc[PT_DESC_WORDS] = {
+		DW0 & ~PT_DW0_IOC, 64, (uint32_t)DATA, DATA >> 32,
+		(uint32_t)HIGH, HIGH >> 32,
+	};
+	const struct ptdma_options opt = {
+		.always_ioc = true, .bandwidth = SLOW,
+		.stall_after = PTDMA_NEVER,
+	};
+	struct client c;
+
+	CHECK(t, client_start(&c, &opt));
+	CHECK(t, client_setup(&c, SIZE32));
+	queue_raw(&c, no_ioc);
+	queue(&c, SLOW_DST, SLOW_SRC, SLOW_LEN);
+	run(&c);
+	EQUAL(t, wait_done(&c), PT_INT_COMPLETION);
+	EQUAL(t, head(&c), 1);
+	EQUAL(t, wait_done(&c), PT_INT_COMPLETION);
+	EQUAL(t, head(&c), 2);
+	EQUAL(t, client_stop(&c), 0);
+}
+
+static void head_late(struct tap *t)
+{
+	const struct ptdma_options opt = {
+		.head_late_us = 200000, .stall_after = PTDMA_NEVER,
+	};
+	struct client c;
+	int64_t start;
+
+	CHECK(t, client_start(&c, &opt));
+	CHECK(t, client_setup(&c, SIZE32));
+	queue(&c, HIGH, DATA, 64);
+	start = now_ms();
+	run(&c);
+	EQUAL(t, wait_done(&c), PT_INT_COMPLETION);
+	if (now_ms() - start < 100)
+		EQUAL(t, head(&c), 0);
+	CHECK(t, wait_head(&c, 1));
+	CHECK(t, now_ms() - start >= 200);
+	EQUAL(t, client_stop(&c), 0);
+}
+
+static void keep_head(struct tap *t)
+{
+	const struct ptdma_options opt = {
+		.keep_head = true, .stall_after = PTDMA_NEVER,
+	};
+	struct client c;
+
+	CHECK(t, client_start(&c, &opt));
+	CHECK(t, client_setup(&c, SIZE32));
+	queue_failing(&c);
+	run(&c);
+	EQUAL(t, wait_done(&c), PT_INT_ERROR);
+	EQUAL(t, head(&c), 1);
+	reg_write(&c, PT_Q_HEAD_LO, SLOT(3));
+	EQUAL(t, head(&c), 1);
+	EQUAL(t, client_stop(&c), 0);
+}
+
 static void timing(struct tap *t)
 {
 	const struct ptdma_options late = {
@@ -1083,5 +1248,11 @@ const struct test device_tests[] = {
 	{ "device: writes that the client refuses", refused_writes },
 	{ "device: writes that the client answers late", late_answers },
 	{ "device: delay and bandwidth", timing },
+	{ "device: an error that does not stop the queue", error_keeps_run },
+	{ "device: the queue goes on after RUN was cleared", overrun },
+	{ "device: HALT while busy", early_halt },
+	{ "device: an interrupt after each descriptor", always_ioc },
+	{ "device: the head moves late", head_late },
+	{ "device: the head cannot be moved after an error", keep_head },
 	{ }
 };

@@ -150,6 +150,11 @@ static void command_line(struct tap *t)
 		{ "--max-length", "4294967296", "s" },
 		{ "--stall-after", "-1", "s" },
 		{ "--stall-after", "4294967296", "s" },
+		{ "--overrun-us", "0", "s" },
+		{ "--overrun-us", "60000001", "s" },
+		{ "--head-late-us", "0", "s" },
+		{ "--idle-dma-status", "4294967296", "s" },
+		{ "--always-ioc=1", "s" },
 		{ "--bandwidth", "0", "s" },
 		{ "--bandwidth", "1000001", "s" },
 	};

@@ -65,7 +65,7 @@ static const char usage[] =
 	"      --overrun-us N   go on for N microseconds after RUN is cleared\n"
 	"      --early-halt     show HALT when RUN is cleared, even if busy\n"
 	"      --idle-dma-status N\n"
-	"                       DMA_STATUS while idle; bit 0 is inverted if busy\n"
+	"                       DMA_STATUS if no data moves, else ^ 1\n"
 	"      --always-ioc     raise INT_COMPLETION after each descriptor\n"
 	"      --head-late-us N show a new head only after N microseconds\n"
 	"      --keep-head      do not let the head be moved after an error\n"

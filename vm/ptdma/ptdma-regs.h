@@ -29,7 +29,7 @@
  *   0x0010  INT_STATUS    rw1c    0        what happened
  *   0x0100  STATUS        ro      0        error code of the last descriptor
  *   0x0104  Q_INT_STATUS  ro      0        INT_STATUS, without clearing
- *   0x0108  DMA_STATUS    ro      0        bit 0: a descriptor is in flight
+ *   0x0108  DMA_STATUS    ro      0        bit 0: data is being moved
  *   0x010c  DMA_RD_STATUS ro      0        zero
  *   0x0110  DMA_WR_STATUS ro      0        zero
  *   0x0118  AX_CACHE      rw      0        none, stored

@@ -107,6 +107,7 @@ struct ptdma {
 
 	bool quit;
 	bool busy;			/* a descriptor is being executed */
+	bool moving;			/* and its data is on the way */
 	bool abort;			/* and has to be dropped */
 	bool in_dma;			/* a burst is on the bus */
 	uint16_t write_id;		/* of the last write asked for */
@@ -426,8 +427,11 @@ static void execute(struct ptdma *pt)
 		pthread_cond_wait(&pt->kick, &pt->lock);
 	if (pt->opt.delay_us)
 		wait_until(pt, now_ns() + (int64_t)pt->opt.delay_us * 1000);
-	if (!pt->abort && !cmd.error)
+	if (!pt->abort && !cmd.error) {
+		pt->moving = true;
 		cmd.error = transfer(pt, &cmd);
+		pt->moving = false;
+	}
 
 	/* Also an interrupt, or the lack of RUN, would be seen. */
 	while (!pt->abort && !pci_config_bus_master(&pt->config))
@@ -511,7 +515,7 @@ static uint32_t read_reg(const struct ptdma *pt, uint32_t offset)
 		return now_ns() < pt->head_late_until ? pt->head_before :
 							pt->reg[i];
 	case REG_Q_DMA_STATUS:
-		return pt->opt.idle_dma_status ^ pt->busy;
+		return pt->opt.idle_dma_status ^ pt->moving;
 	case REG_Q_Q_INT_STATUS:
 		return pt->reg[REG_Q_INT_STATUS];
 	default:

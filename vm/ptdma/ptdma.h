@@ -27,9 +27,9 @@
  *	software clears RUN
  * @overrun_us: how long the engine goes on after RUN was cleared, by software or
  *	by an error. HALT shows when that is over
- * @early_halt: HALT is the opposite of RUN. That the engine is busy is seen in
- *	DMA_STATUS only
- * @idle_dma_status: DMA_STATUS while nothing is in flight; else bit 0 is inverted
+ * @early_halt: HALT is the opposite of RUN. Only DMA_STATUS shows that the engine
+ *	moves data
+ * @idle_dma_status: DMA_STATUS while no data is moved; else bit 0 is inverted
  * @always_ioc: each descriptor raises INT_COMPLETION, whatever it asks for
  * @head_late_us: how long HEAD_LO reads as the descriptor that has just ended
  * @keep_head: software cannot move the head once an error has occurred

@@ -105,7 +105,7 @@ refresh:
 
 series: edited-tree
 	@vm/compose series --tree $(TREE) --out $(BUILD)/series $(if $(POSTER),--from "$$POSTER")
-	@cd $(TREE) && scripts/get_maintainer.pl --nogit --nogit-fallback \
+	@cd $(TREE) && scripts/get_maintainer.pl --nogit --nogit-fallback --nofixes \
 		--norolestats $(BUILD)/series/*.patch \
 		>$(BUILD)/series/recipients
 

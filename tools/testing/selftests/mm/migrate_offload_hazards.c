@@ -896,6 +896,141 @@ static int test_pin_memfd(void)
 
 #define SECRET_WORDS	512
 
+/*
+ * Who pins a whole file waits for its first folio. Meanwhile the others can be
+ * moved: nobody has a reference to them.
+ */
+static bool pin_memfd_others(int udmabuf)
+{
+	struct outcome want = {
+		.offloaded = 1 + NR_ORDINARY, .cpu = ANY, .unmoved = ANY,
+	};
+	int fd = memfd_create("hazard", MFD_ALLOW_SEALING), err;
+	struct region special = { }, data = { };
+	struct io write = { .fd = fd, .is_write = true, .udmabuf = udmabuf };
+	struct batch b;
+	bool ok;
+
+	if (!batch_init(&b, 1))
+		return false;
+	ok = map_special(&special, NR_SPECIAL, fd) &&
+	     map_special(&data, NR_SPECIAL, -1) &&
+	     !fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK);
+	b.addrs[0] = special.mem;
+	write.buf = data.mem;
+	write.len = data.len;
+	region_fill(&data, 1);
+	ok = ok && batch_home(&b) && batch_hold(&b, want.offloaded);
+	if (ok) {
+		ok = io_start(&write) && io_blocks(&write);
+		/* For another reason, which is left to the CPU */
+		err = mbind_to_node(special.mem + psize(),
+				    special.len - psize(), node_b,
+				    MPOL_MF_MOVE | MPOL_MF_STRICT);
+		if (err) {
+			ksft_print_msg("other folios cannot be moved: %s\n",
+				       strerror(-err));
+			ok = false;
+		}
+		ok &= batch_release(&b);
+		ok &= io_join(&write, data.len);
+		ok &= batch_check(&b, &want);
+		if (memcmp(special.mem, data.mem, data.len)) {
+			ksft_print_msg("WRONG CONTENT: what was written is lost\n");
+			ok = false;
+		}
+	}
+	batch_free(&b);
+	region_free(&special);
+	region_free(&data);
+	close(fd);
+	return ok;
+}
+
+static int test_pin_memfd_others(void)
+{
+	int udmabuf = open("/dev/udmabuf", O_RDWR);
+	bool ok;
+
+	if (udmabuf < 0)
+		return skip("no /dev/udmabuf");
+	ok = pin_memfd_others(udmabuf);
+	close(udmabuf);
+	return result(ok);
+}
+
+static bool file_blocks_are(int fd, long want)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) || st.st_blocks * 512 == want)
+		return true;
+	ksft_print_msg("%ld bytes of the file were allocated, should be %ld\n",
+		       (long)st.st_blocks * 512, want);
+	return false;
+}
+
+/*
+ * Who pins a whole file is killed while it waits for the first folio. The rest
+ * of the file is a hole, which only somebody who goes on would fill.
+ */
+static bool pin_memfd_killed(int udmabuf)
+{
+	struct outcome want = {
+		.offloaded = 1 + NR_ORDINARY, .cpu = ANY, .unmoved = ANY,
+	};
+	struct udmabuf_create create = { .size = NR_SPECIAL * psize() };
+	struct region special = { };
+	struct batch b;
+	pid_t pid;
+	bool ok;
+
+	create.memfd = memfd_create("hazard", MFD_ALLOW_SEALING);
+	if (!batch_init(&b, 1))
+		return false;
+	ok = map_special(&special, 1, create.memfd) &&
+	     !ftruncate(create.memfd, create.size) &&
+	     !fcntl(create.memfd, F_ADD_SEALS, F_SEAL_SHRINK);
+	batch_add_region(&b, 0, &special);
+	ok = ok && batch_home(&b) && batch_hold(&b, want.offloaded);
+	if (ok) {
+		pid = fork();
+		if (!pid) {
+			ioctl(udmabuf, UDMABUF_CREATE, &create);
+			_exit(0);
+		}
+		ok = pid > 0 && wait_for(thread_blocks(pid));
+		if (!ok)
+			ksft_print_msg("the pin did not wait for the batch\n");
+		if (pid > 0)
+			kill(pid, SIGKILL);
+		ok &= batch_release(&b);
+		if (pid > 0)
+			waitpid(pid, NULL, 0);
+		ok &= batch_check(&b, &want);
+		ok &= file_blocks_are(create.memfd, psize());
+		ok &= region_verify(&special, 0);
+		/* Nothing is left pinned */
+		ok = ok && batch_home(&b);
+	}
+	batch_free(&b);
+	region_free(&special);
+	close(create.memfd);
+	return ok;
+}
+
+static int test_pin_memfd_killed(void)
+{
+	int udmabuf = open("/dev/udmabuf", O_RDWR);
+	bool ok;
+
+	if (udmabuf < 0)
+		return skip("no /dev/udmabuf");
+	ok = pin_memfd_killed(udmabuf);
+	close(udmabuf);
+	return result(ok);
+}
+
 /* Not to be found anywhere but where it was put; not constant in our text */
 static uint64_t secret_word(unsigned int i)
 {
@@ -2848,3 +2983,7 @@ int main(int argc, char **argv)
 	}
 	ksft_finished();
 }
+	{ "pin_memfd_others", test_pin_memfd_others,
+	  "memory file, of which others are moved while a pin waits" },
+	{ "pin_memfd_killed", test_pin_memfd_killed,
+	  "memory file, whose pin is killed while it waits" },

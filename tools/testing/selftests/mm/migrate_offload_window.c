@@ -342,7 +342,7 @@ static long uninterrupted(pid_t tid)
 	const char *key = "\nvoluntary_ctxt_switches:";
 	char path[64], buf[4096], *p;
 
-	snprintf(path, sizeof(path), "/proc/self/task/%d/status", tid);
+	snprintf(path, sizeof(path), "/proc/%d/status", tid);
 	if (!tid || read_text(path, buf, sizeof(buf)) ||
 	    !strstr(buf, "\nState:\tD"))
 		return -1;

@@ -13,6 +13,7 @@
 #include <linux/buffer_head.h>
 #include <linux/delay.h>
 #include <linux/kthread.h>
+#include <linux/memcontrol.h>
 #include <linux/nodemask.h>
 #include <linux/rmap.h>
 #include <linux/swap.h>
@@ -918,6 +919,101 @@ static void test_poison_meanwhile(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, list_count_nodes(&t->src), 5);
 }
 
+/* What is in a folio, if it is one byte all over */
+static void test_fill(struct folio *folio, u8 byte)
+{
+	long i;
+
+	for (i = 0; i < folio_nr_pages(folio); i++)
+		memset(page_address(folio_page(folio, i)), byte, PAGE_SIZE);
+}
+
+static bool test_is_filled(struct folio *folio, u8 byte)
+{
+	long i;
+
+	for (i = 0; i < folio_nr_pages(folio); i++)
+		if (memchr_inv(page_address(folio_page(folio, i)), byte,
+			       PAGE_SIZE))
+			return false;
+	return true;
+}
+
+static void test_act_all(struct offload_test *t,
+			 struct migrate_offload_batch *batch)
+{
+	bitmap_fill(batch->copied, batch->nr);
+}
+
+/* The fake migrator copies nothing, so the content tells whether the CPU did */
+static void test_add_filled(struct kunit *test, unsigned int order)
+{
+	struct migrate_pair *pair = test_add(test, order);
+
+	test_fill(pair->src, 'a');
+	test_fill(pair->dst, 'b');
+	KUNIT_ASSERT_EQ(test, 0, mem_cgroup_charge(pair->src, NULL,
+						   GFP_KERNEL));
+}
+
+/* Move a folio that was copied, as migrate_folio_move() does */
+static void test_move(struct kunit *test, unsigned int i)
+{
+	struct offload_test *t = test->priv;
+	struct migrate_pair *pair = &t->pairs[i];
+
+	KUNIT_EXPECT_TRUE(test, test_is_copied(t, i));
+	/* All else has been extracted by then */
+	pair->dst->migrate_info = FOLIO_CONTENT_COPIED;
+	KUNIT_EXPECT_EQ(test, 0, migrate_folio(NULL, pair->dst, pair->src,
+					       MIGRATE_ASYNC));
+	/* It is the private data of an ordinary folio from now on */
+	KUNIT_EXPECT_EQ(test, pair->dst->migrate_info, 0);
+}
+
+static void test_mark_used(struct kunit *test)
+{
+	struct offload_test *t = test->priv;
+	unsigned int i;
+
+	test_add_filled(test, 0);
+	test_add_filled(test, 2);
+	t->act = test_act_all;
+	test_run(test);
+	for (i = 0; i < 2; i++) {
+		test_move(test, i);
+		KUNIT_EXPECT_TRUE(test, test_is_filled(t->pairs[i].dst, 'b'));
+	}
+}
+
+/* Memory fails after the batch is done and before the folio is moved */
+static void test_poison_before_move(struct kunit *test)
+{
+	struct offload_test *t = test->priv;
+	bool large = IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE);
+	unsigned int i;
+
+	test_need_poison(test);
+	for (i = 0; i < 4; i++)
+		test_add_filled(test, i == 3 && large ? 2 : 0);
+	t->act = test_act_all;
+	test_run(test);
+	test_poison(t->pairs[1].src, 0);
+	if (large)
+		test_poison(t->pairs[3].src, 1);
+	for (i = 0; i < 4; i++)
+		test_move(test, i);
+	test_heal(t->pairs[1].src, 0);
+	if (large)
+		test_heal(t->pairs[3].src, 1);
+	for (i = 0; i < 4; i++) {
+		u8 byte = i == 1 || (i == 3 && large) ? 'a' : 'b';
+
+		KUNIT_EXPECT_TRUE(test,
+				  test_is_filled(t->pairs[i].dst, byte));
+	}
+}
+
 /* Another CPU migrates while this one's migrator copies */
 static void test_act_nested(struct offload_test *t,
 			    struct migrate_offload_batch *batch)
@@ -1059,6 +1155,8 @@ static struct kunit_case batch_test_cases[] = {
 	KUNIT_CASE(test_copied),
 	KUNIT_CASE(test_lost),
 	KUNIT_CASE(test_poison_meanwhile),
+	KUNIT_CASE(test_poison_before_move),
+	KUNIT_CASE(test_mark_used),
 	KUNIT_CASE(test_counted),
 	KUNIT_CASE(test_nested),
 	{}

@@ -63,6 +63,10 @@
 /* That of move_pages() */
 #define REASON		"syscall_or_cpuset"
 #define HWPOISON	"/sys/kernel/debug/hwpoison/"
+#define MAX_BATCH	"/sys/module/migrate/parameters/max_batch_bytes"
+#define MEMORY		"/sys/devices/system/memory/"
+/* Folios that a migrator gets at once */
+#define MAX_PAIRS	512
 
 /* How long the tests that are not deterministic go on */
 #define STRESS_NS	(8 * 1000000000ULL)
@@ -1673,11 +1677,11 @@ static void *poisoner_thread(void *arg)
  * how to handle, and it is moved. Then the CPU has copied it, not the engine, and
  * no other.
  */
-static int test_poison_window(void)
+static int poison_held(size_t nr_special)
 {
 	const unsigned int bad = 3;
 	struct outcome want = {
-		.offloaded = NR_SPECIAL + NR_ORDINARY,
+		.offloaded = nr_special + NR_ORDINARY,
 		.cpu = ANY, .unmoved = ANY,
 	};
 	struct region special = { }, page;
@@ -1689,8 +1693,8 @@ static int test_poison_window(void)
 
 	if (no_hwpoison())
 		return skip("%s", no_hwpoison());
-	if (!map_special(&special, NR_SPECIAL, -1) ||
-	    !batch_init(&b, NR_SPECIAL))
+	if (!map_special(&special, nr_special, -1) ||
+	    !batch_init(&b, nr_special))
 		return KSFT_FAIL;
 	batch_add_region(&b, 0, &special);
 	ok = batch_home(&b);
@@ -1715,7 +1719,7 @@ static int test_poison_window(void)
 	}
 	page = special;
 	page.len = psize();
-	for (i = 0; i < NR_SPECIAL; i++, page.mem += psize()) {
+	for (i = 0; i < nr_special; i++, page.mem += psize()) {
 		if (i != bad)
 			ok &= region_verify(&page, 0);
 		else if (!reads_fail(page.mem))
@@ -1725,6 +1729,29 @@ static int test_poison_window(void)
 	region_free(&special);
 	unpoison(p.pfn);
 	return result(ok);
+}
+
+static int test_poison_window(void)
+{
+	return poison_held(NR_SPECIAL);
+}
+
+/*
+ * More than a migrator gets at once: it is done with the page that fails, and
+ * with all that it got with it, and is held amid the rest.
+ */
+static int test_poison_before_move(void)
+{
+	char limit[32];
+	int ret;
+
+	if (read_text(MAX_BATCH, limit, sizeof(limit)))
+		return skip("no %s", MAX_BATCH);
+	if (write_text(MAX_BATCH, "4194304"))
+		return KSFT_FAIL;
+	ret = poison_held(MAX_PAIRS);
+	write_text(MAX_BATCH, limit);
+	return ret;
 }
 
 /*
@@ -2971,6 +2998,8 @@ int main(int argc, char **argv)
 
 		if (!wanted(tests[i].name, argv + 1))
 			continue;
+	{ "poison_before_move", test_poison_before_move,
+	  "memory failure after all was copied that is copied at once" },
 		*why = '\0';
 		ret = tests[i].run();
 		engine_set("stall", 0);

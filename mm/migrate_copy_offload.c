@@ -235,8 +235,9 @@ static unsigned int batch_run(struct migrate_offload_batch *batch,
  * migrate_offload_copy - copy the content of unmapped folios ahead of the move
  * @src_folios: sources, unmapped and flushed from the TLBs, locked
  * @dst_folios: their destinations, in the same order
- * @lost_src: takes sources whose destination must not be used
- * @lost_dst: takes these destinations; they are to be given up, not reused
+ * @lost_src: takes sources whose copy was given up; the migrator holds a
+ *	reference, so they cannot migrate now, and are to be restored
+ * @lost_dst: takes their destinations; they are to be given up, not reused
  * @mode: how long migration may wait
  * @reason: why the folios migrate
  *

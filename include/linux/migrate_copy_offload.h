@@ -72,15 +72,17 @@ migrate_offload_set_copied(struct migrate_offload_batch *batch, unsigned int i)
 }
 
 /**
- * migrate_offload_set_lost - say that a destination must not be used any more
+ * migrate_offload_set_lost - say that the copy of a folio was given up
  * @batch: the batch
  * @i: index of the pair
  *
- * For an engine that stopped answering and may still write to the destination
- * at any time. The migrator must hold a reference to the destination until it
- * knows that the engine is done with it. The source is left as it is: it gets
- * its mappings back, and migration may try again with another destination.
- * Context and locking are those of migrate_offload_set_copied().
+ * For an engine that stopped answering, and may still read the source and write
+ * to the destination at any time. The migrator must take a reference to both
+ * folios before its copy function returns, and hold them until the engine is
+ * done. The core gives the destination up, and gives the source its page-table
+ * mappings back. The source cannot migrate, nor can its memory be taken
+ * offline, while the migrator holds its reference. Context and locking are
+ * those of migrate_offload_set_copied().
  */
 static inline void
 migrate_offload_set_lost(struct migrate_offload_batch *batch, unsigned int i)

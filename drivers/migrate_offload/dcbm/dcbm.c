@@ -14,9 +14,10 @@
  * are good if it fails.
  *
  * An engine that stops answering is the one thing that the CPU cannot make up
- * for at once, since it may still write to the destinations that it was given.
- * These are given up ("lost"), and stay allocated until the engine says that it
- * is done. Its channel is out of service until then.
+ * for at once, since it may still read the sources and write to the
+ * destinations that it was given. Their copy is given up ("lost"): dcbm holds a
+ * reference to both folios until the engine says that it is done, and the
+ * source cannot migrate until then. The channel is out of service meanwhile.
  *
  * dcbm uses engines whose driver states that it reports failed copies, and
  * tests each channel before it trusts the channel with a batch.
@@ -173,7 +174,7 @@ struct dcbm_chan {
 	unsigned int nr_descs;
 	unsigned int nr_held;
 	struct dcbm_desc descs[DCBM_MAX_SEGS];
-	struct folio *held[DCBM_MAX_SEGS];
+	struct migrate_pair held[DCBM_MAX_SEGS];
 	struct scatterlist src_sgl[DCBM_MAX_SEGS];
 	struct scatterlist dst_sgl[DCBM_MAX_SEGS];
 };
@@ -570,17 +571,18 @@ static void dcbm_submit(struct dcbm_chan *dc,
 		complete(&dc->done);
 }
 
-/* Keep what the engine may still write to, and the channel away from use */
+/* Keep what the engine may still access, and the channel away from use */
 static void dcbm_give_up(struct dcbm_chan *dc,
 			 struct migrate_offload_batch *batch)
 {
 	unsigned int i;
 
 	for (i = dc->start.pair; i <= dc->last_pair; i++) {
-		struct folio *dst = batch->pairs[i].dst;
+		struct migrate_pair *pair = &batch->pairs[i];
 
-		folio_get(dst);
-		dc->held[dc->nr_held++] = dst;
+		folio_get(pair->src);
+		folio_get(pair->dst);
+		dc->held[dc->nr_held++] = *pair;
 		migrate_offload_set_lost(batch, i);
 	}
 	dc->state = DCBM_STUCK;
@@ -618,7 +620,7 @@ static bool dcbm_finish(struct dcbm_chan *dc,
 		dcbm_unmap(dc);
 		return true;
 	}
-	pr_warn("%s (%s) did not answer in time and is out of service: %u of %u descriptors open, %u folios kept for it\n",
+	pr_warn("%s (%s) did not answer in time and is out of service: %u of %u descriptors open, %u folios and their destinations kept for it\n",
 		dc->name, dev_name(dc->dev), open, dc->nr_descs, held);
 	return false;
 }
@@ -930,8 +932,8 @@ static bool dcbm_take_recovered(struct dcbm_chan *dc)
 }
 
 /*
- * The engine has finished after all, and will not write any more. Let go of
- * what it was given, and have it serve again once it passed the test.
+ * The engine has finished after all: it neither reads nor writes any more. Let
+ * go of what it was given, and have it serve again once it passed the test.
  */
 static void dcbm_recover(struct work_struct *work)
 {
@@ -945,8 +947,12 @@ static void dcbm_recover(struct work_struct *work)
 	/* Without a driver, the device no longer has a DMA mapping to undo */
 	if (!gone)
 		dcbm_unmap(dc);
-	while (dc->nr_held)
-		folio_put(dc->held[--dc->nr_held]);
+	while (dc->nr_held) {
+		struct migrate_pair *pair = &dc->held[--dc->nr_held];
+
+		folio_put(pair->src);
+		folio_put(pair->dst);
+	}
 	dc->pins = false;
 
 	if (gone) {
@@ -1898,7 +1904,7 @@ static void __exit dcbm_exit(void)
 			flush_work(&dc->recover);
 		}
 		if (dc->nr_held)
-			pr_warn("%s never answered: %u folios are lost until reboot\n",
+			pr_warn("%s never answered: %u pairs of folios are lost until reboot\n",
 				dc->name, dc->nr_held);
 	}
 	dcbm_release_chans();

@@ -432,8 +432,12 @@ static void test_exit(struct kunit *test)
 		xa_erase(&dcbm_ids, dc->id);
 		flush_work(&dc->recover);
 		dcbm_unmap(dc);
-		while (dc->nr_held)
-			folio_put(dc->held[--dc->nr_held]);
+		while (dc->nr_held) {
+			struct migrate_pair *pair = &dc->held[--dc->nr_held];
+
+			folio_put(pair->src);
+			folio_put(pair->dst);
+		}
 	}
 	scoped_guard(spinlock, &dcbm_lock)
 		INIT_LIST_HEAD(&dcbm_chans);
@@ -1554,7 +1558,7 @@ static void test_expect_stuck(struct kunit *test, struct dcbm_chan *dc)
 		KUNIT_EXPECT_EQ(test, folio_ref_count(t->batch.pairs[i].dst),
 				2);
 		KUNIT_EXPECT_EQ(test, folio_ref_count(t->batch.pairs[i].src),
-				1);
+				2);
 	}
 }
 
@@ -1565,7 +1569,7 @@ static void test_silent(struct kunit *test)
 
 	test_serve(test, 1);
 	test_add_many(test, 3, 0);
-	/* The first is answered; the engine may still write to all others */
+	/* The first is answered; the engine may still access all others */
 	t->chans[0].silent_from = 2;
 	dc = test_start(test);
 	KUNIT_EXPECT_FALSE(test, dcbm_finish(dc, &t->batch, jiffies + 1));
@@ -1609,6 +1613,8 @@ static void test_late(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, dc->nr_held, 0);
 	for (i = 0; i < t->batch.nr; i++) {
 		KUNIT_EXPECT_EQ(test, folio_ref_count(t->batch.pairs[i].dst),
+				1);
+		KUNIT_EXPECT_EQ(test, folio_ref_count(t->batch.pairs[i].src),
 				1);
 		/* What was said of them stays: it came too late */
 		KUNIT_EXPECT_TRUE(test, test_lost(t, i));
@@ -2052,9 +2058,12 @@ static void test_copy_stuck(struct kunit *test)
 
 	/* From now on, all goes to the first, until the other one answers */
 	test_chan_reset(&t->chans[0]);
-	for (i = 0; i < 8; i++)
+	for (i = 0; i < 8; i++) {
 		KUNIT_EXPECT_EQ(test, 2,
 				folio_ref_count(t->batch.pairs[9 + i].dst));
+		KUNIT_EXPECT_EQ(test, 2,
+				folio_ref_count(t->batch.pairs[9 + i].src));
+	}
 	test_answer_late(tc);
 	flush_work(&t->dcs[1]->recover);
 	KUNIT_EXPECT_EQ(test, t->dcs[1]->state, DCBM_RECOVERED);

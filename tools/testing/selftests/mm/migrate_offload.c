@@ -598,12 +598,22 @@ static void run_tables(void)
 
 /* ---- moving for a while ------------------------------------------------ */
 
+/* How many folios were on @node when the last move had ended */
+static size_t nr_left_on(const struct move *m, int node)
+{
+	size_t i, nr = 0;
+
+	for (i = 0; i < m->nr; i++)
+		nr += m->query[i] == node;
+	return nr;
+}
+
 static void run_stress(void)
 {
 	unsigned long moves = 0, moved = 0, unmoved = 0, split = 0;
 	struct region regions[MAX_SIZES];
 	uint64_t end, calls_ns = 0, longest_ns = 0;
-	size_t nr_folios = 0, i;
+	size_t nr_folios = 0, i, there;
 	int nr = 0, j, node;
 	bool ok = true;
 	struct move m;
@@ -651,12 +661,14 @@ static void run_stress(void)
 		for (j = 0; j < nr; j++)
 			region_fill(&regions[j], generation);
 
+		/* What could not be moved away has not to be moved back */
+		there = moves ? nr_left_on(&m, node) : 0;
 		ok = move_to(&m, node, keep_going);
 		moves++;
 		calls_ns += m.ns;
 		longest_ns = max(longest_ns, m.ns);
 		unmoved += m.unmoved;
-		moved += m.nr - m.unmoved;
+		moved += m.nr - m.unmoved - there;
 		if (m.unmoved && !keep_going) {
 			ksft_print_msg("%zu folios could not be moved\n",
 				       m.unmoved);

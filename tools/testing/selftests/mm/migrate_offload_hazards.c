@@ -896,10 +896,6 @@ static int test_pin_memfd(void)
 	return result(ok);
 }
 
-/* ---- secretmem --------------------------------------------------------- */
-
-#define SECRET_WORDS	512
-
 /*
  * Who pins a whole file waits for its first folio. Meanwhile the others can be
  * moved: nobody has a reference to them.
@@ -1034,6 +1030,10 @@ static int test_pin_memfd_killed(void)
 	close(udmabuf);
 	return result(ok);
 }
+
+/* ---- secretmem --------------------------------------------------------- */
+
+#define SECRET_WORDS	512
 
 /* Not to be found anywhere but where it was put; not constant in our text */
 static uint64_t secret_word(unsigned int i)
@@ -1801,6 +1801,171 @@ static int test_poison_large(void)
 	batch_free(&b);
 	region_free(&special);
 	unpoison(pfn);
+	return result(ok);
+}
+
+/* ---- an engine that does not answer ------------------------------------ */
+
+/* A memory block, and what to write to its state to have it back as it was */
+struct block {
+	char state[64];
+	const char *online;
+	unsigned long first_pfn, nr_pfns;
+};
+
+static void interrupt(int sig)
+{
+}
+
+/* Offline the block, for @seconds at most. Return 0 or -errno. */
+static int block_offline(const struct block *k, unsigned int seconds)
+{
+	const struct sigaction sa = { .sa_handler = interrupt };
+	int err;
+
+	sigaction(SIGALRM, &sa, NULL);
+	alarm(seconds);
+	err = write_text(k->state, "offline");
+	alarm(0);
+	return err;
+}
+
+/*
+ * Have a memory block of node_a as ZONE_MOVABLE, where memory of ours goes
+ * first. False if no block of the node goes offline.
+ */
+static bool block_take(struct block *k)
+{
+	unsigned long size, nr;
+	char path[96], text[64];
+
+	*k = (struct block) { };
+	if (read_text(MEMORY "block_size_bytes", text, sizeof(text)))
+		return false;
+	size = strtoul(text, NULL, 16);
+	for (nr = 4096; nr--; ) {
+		snprintf(path, sizeof(path),
+			 "/sys/devices/system/node/node%d/memory%lu/valid_zones",
+			 node_a, nr);
+		if (read_text(path, text, sizeof(text)))
+			continue;
+		snprintf(k->state, sizeof(k->state), MEMORY "memory%lu/state",
+			 nr);
+		k->online = strncmp(text, "Movable", strlen("Movable")) ?
+			    "online_kernel" : "online_movable";
+		k->nr_pfns = size / psize();
+		k->first_pfn = nr * k->nr_pfns;
+		if (block_offline(k, 5))
+			continue;
+		if (!write_text(k->state, "online_movable"))
+			return true;
+		write_text(k->state, k->online);
+	}
+	return false;
+}
+
+static void block_give(const struct block *k)
+{
+	char state[16];
+
+	if (read_text(k->state, state, sizeof(state)) ||
+	    strncmp(state, "offline", strlen("offline")))
+		block_offline(k, 30);
+	if (!write_text(k->state, k->online))
+		return;
+	ksft_print_msg("%s is not as it was\n", k->state);
+}
+
+static bool block_has(const struct block *k, void *addr)
+{
+	return pfn_of(addr) - k->first_pfn < k->nr_pfns;
+}
+
+static bool fails(const char *what, int want, int err)
+{
+	if (err == -want)
+		return true;
+	ksft_print_msg("%s: %s, should be %s\n", what, strerror(-err),
+		       strerror(want));
+	return false;
+}
+
+/* Is dcbm's one channel in this state? */
+static bool channel_is(const char *state)
+{
+	char buf[256];
+
+	return !dcbm_read("channels", buf, sizeof(buf)) && strstr(buf, state);
+}
+
+/* Whoever wants to migrate what the engine may still read gets an error */
+static bool stuck_fails(struct batch *b, struct region *special,
+			const struct block *k)
+{
+	bool ok;
+
+	ok = batch_run(b) && batch_check_unmoved(b);
+	ok &= fails("mbind", EIO,
+		    mbind_to_node(special->mem, special->len, node_b,
+				  MPOL_MF_MOVE | MPOL_MF_STRICT));
+	if (!no_hwpoison())
+		ok &= fails("soft offline", EBUSY,
+			    madvise(special->mem, psize(), MADV_SOFT_OFFLINE) ?
+			    -errno : 0);
+	if (k)
+		ok &= fails("offline", EINTR, block_offline(k, 2));
+	return ok;
+}
+
+/*
+ * An engine gets stuck, and its batch is given up. It may still read the
+ * sources, so these stay where they are, in use and with the right content,
+ * until it has answered.
+ */
+static int test_stuck_source(void)
+{
+	struct outcome want = { .offloaded = NR_SPECIAL + NR_ORDINARY };
+	struct region special = { };
+	struct block block;
+	bool ok, have_block;
+	struct batch b;
+
+	have_block = block_take(&block);
+	if (!map_special(&special, NR_SPECIAL, -1) ||
+	    !batch_init(&b, NR_SPECIAL))
+		return KSFT_FAIL;
+	batch_add_region(&b, 0, &special);
+	ok = batch_home(&b);
+	if (have_block && !block_has(&block, special.mem)) {
+		block_give(&block);
+		have_block = false;
+	}
+	if (!have_block)
+		ksft_print_msg("no memory block of ours can go offline\n");
+
+	ok = ok && !dcbm_write("timeout_ms", "200") &&
+	     batch_give_up(&b, want.offloaded) && batch_check_unmoved(&b) &&
+	     channel_is(" stuck");
+	if (ok) {
+		/* What is written now must be there afterwards */
+		region_fill(&special, 1);
+		ok = stuck_fails(&b, &special, have_block ? &block : NULL);
+		ok &= region_verify(&special, 1);
+	}
+
+	ok &= engine_set("stall", 0) && wait_for(!channel_is(" stuck"));
+	ok &= !dcbm_write("timeout_ms", HOLD_MS) &&
+	      !dcbm_write("offloading", "N") && !dcbm_write("offloading", "Y");
+	if (ok && have_block)
+		ok = fails("offline", 0, block_offline(&block, 30)) &&
+		     !block_has(&block, special.mem) &&
+		     region_verify(&special, 1);
+	ok = ok && batch_home(&b) && batch_run(&b) &&
+	     special_moved(&b, &special, &want, 1);
+	batch_free(&b);
+	region_free(&special);
+	if (have_block)
+		block_give(&block);
 	return result(ok);
 }
 
@@ -2825,12 +2990,20 @@ static const struct {
 	{ "pin_private", test_pin_private, "long-term pin of private memory" },
 	{ "pin_memfd", test_pin_memfd,
 	  "memory file, pinned and written to meanwhile" },
+	{ "pin_memfd_others", test_pin_memfd_others,
+	  "memory file, of which others are moved while a pin waits" },
+	{ "pin_memfd_killed", test_pin_memfd_killed,
+	  "memory file, whose pin is killed while it waits" },
 	{ "poison_before", test_poison_before,
 	  "memory failure and soft offlining before the move" },
 	{ "poison_window", test_poison_window,
 	  "memory failure between copy and move" },
+	{ "poison_before_move", test_poison_before_move,
+	  "memory failure after all was copied that is copied at once" },
 	{ "poison_large", test_poison_large,
 	  "memory failure in a folio that cannot be split" },
+	{ "stuck_source", test_stuck_source,
+	  "memory that an engine which is stuck may read" },
 	{ "retry", test_retry, "a reference that goes during the move" },
 	{ "undo", test_undo, "a reference that stays" },
 	{ "undo_readers", test_undo_readers, "readers that wait for the lock" },
@@ -2998,8 +3171,6 @@ int main(int argc, char **argv)
 
 		if (!wanted(tests[i].name, argv + 1))
 			continue;
-	{ "poison_before_move", test_poison_before_move,
-	  "memory failure after all was copied that is copied at once" },
 		*why = '\0';
 		ret = tests[i].run();
 		engine_set("stall", 0);
@@ -3012,7 +3183,3 @@ int main(int argc, char **argv)
 	}
 	ksft_finished();
 }
-	{ "pin_memfd_others", test_pin_memfd_others,
-	  "memory file, of which others are moved while a pin waits" },
-	{ "pin_memfd_killed", test_pin_memfd_killed,
-	  "memory file, whose pin is killed while it waits" },

@@ -254,6 +254,12 @@ bool batch_hold(struct batch *b, unsigned long nr_descs)
 	return false;
 }
 
+/* As batch_hold(), but return when dcbm has given up waiting for the engine */
+bool batch_give_up(struct batch *b, unsigned long nr_descs)
+{
+	return batch_hold(b, nr_descs) && batch_join(b);
+}
+
 bool batch_release(struct batch *b)
 {
 	/* Both: should there be no stall yet, there must not be one later */
@@ -298,6 +304,20 @@ bool batch_check(struct batch *b, const struct outcome *want)
 		ok &= is("copied by the CPU", want->cpu,
 			 copies - b->copies_before);
 	return region_verify(&b->ordinary, generation) && ok;
+}
+
+/* Did move_pages() say that it moved nothing, and is that so? */
+bool batch_check_unmoved(struct batch *b)
+{
+	size_t i, moved = 0;
+
+	if (!batch_where(b))
+		return false;
+	for (i = 0; i < b->nr; i++)
+		moved += b->where[i] != node_a;
+	return is("folios moved", 0, moved) &
+	       is("move_pages", b->nr, b->ret) &
+	       region_verify(&b->ordinary, generation);
 }
 
 /*

@@ -90,9 +90,11 @@ void batch_free(struct batch *b);
 void batch_add_region(struct batch *b, size_t first, const struct region *r);
 bool batch_home(struct batch *b);
 bool batch_hold(struct batch *b, unsigned long nr_descs);
+bool batch_give_up(struct batch *b, unsigned long nr_descs);
 bool batch_release(struct batch *b);
 bool batch_run(struct batch *b);
 bool batch_check(struct batch *b, const struct outcome *want);
+bool batch_check_unmoved(struct batch *b);
 
 bool map_special(struct region *r, size_t nr, int fd);
 bool thread_blocks(pid_t tid);

@@ -203,7 +203,7 @@ count_end()
 	longest_ms=$(awk '/in the longest$/ { print int($(NF - 4) * 1000) }' "$1")
 	lost=$(kept)
 	msg "moved $moved: $migrated by engines, $cpu by the CPU;" \
-		"$failures left to it, $lost destinations lost"
+		"$failures left to it, $lost copies given up"
 	[ "${moved:-0}" -gt 0 ]
 }
 
@@ -220,8 +220,9 @@ counted()
 	return "$ret"
 }
 
-# Each folio was copied once, and all that dcbm was given is accounted for. The
-# source of a lost destination is tried again by itself, so not offered again.
+# Each folio that was moved was copied once, and all that dcbm was given is
+# accounted for. A folio whose copy was given up counts as a failure, and was
+# not moved: the engine may still read it.
 copied_once()
 {
 	if [ "$split" -ne 0 ]; then
@@ -232,8 +233,8 @@ copied_once()
 		msg "$moved folios were moved, but $((cpu + migrated)) copied"
 		return 1
 	fi
-	if [ $((migrated + failures)) -ne "$moved" ]; then
-		msg "$moved folios were offered, but $((migrated + failures)) counted"
+	if [ $((migrated + failures - lost)) -ne "$moved" ]; then
+		msg "$moved folios were moved, but $((migrated + failures - lost)) counted"
 		return 1
 	fi
 }

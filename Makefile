@@ -29,8 +29,9 @@ help:
 	@echo '                 offloading brings'
 	@echo '  make test      all tests'
 	@echo '  make test-long  those that take long: KUnit on x86_64, each rule removed and'
-	@echo '                 its test seen failing, ten minutes of stress, and other'
-	@echo "                 tests of mm compared with vanilla's results"
+	@echo '                 its test seen failing, ten minutes of stress, other tests of'
+	@echo "                 mm compared with vanilla's results, and each patch built in"
+	@echo '                 each configuration'
 	@echo '  make test-debug  those that boot, on a kernel that looks for mistakes;'
 	@echo '                 takes hours'
 	@echo '  make bench     vanilla, patched, dcbm with 1 to 16 channels, and the RFC: what'
@@ -124,7 +125,7 @@ shell: build
 test: build series
 	@vm/test
 
-test-long: build vanilla
+test-long: build vanilla series
 	@vm/test -l
 
 # The same on a kernel with KASAN, lockdep, DEBUG_VM and DMA_API_DEBUG: what

@@ -77,6 +77,8 @@
 #define DCBM_BYTES_PER_MS	SZ_256K
 /* Folios of one page that a channel copies to be tested */
 #define DCBM_TEST_PAIRS		8
+/* So many channels that do not answer in a test are enough to have claimed */
+#define DCBM_MAX_SILENT		4
 /* Names of drivers in "engines", with commas */
 #define DCBM_MAX_ENGINES	128
 
@@ -149,6 +151,7 @@ struct dcbm_chan {
 	bool shared;			/* with other clients of dmaengine */
 	bool leaving;			/* it is being unregistered */
 	bool releasing;			/* stuck, and somebody lets go of it */
+	bool stopped;			/* terminated, but not released */
 	bool pins;			/* the module, until it answers */
 	u32 id;				/* in dcbm_ids */
 	char name[32];
@@ -364,12 +367,15 @@ static unsigned int dcbm_take_wait(struct dcbm_chan **dcs, unsigned int max,
 	return nr == UINT_MAX ? 0 : nr;
 }
 
+/* Entries of channels that were given up are NULL */
 static void dcbm_put(struct dcbm_chan **dcs, unsigned int nr)
 {
 	unsigned int i;
 
 	scoped_guard(spinlock, &dcbm_lock) {
 		for (i = 0; i < nr; i++) {
+			if (!dcs[i])
+				continue;
 			guard(spinlock_irq)(&dcs[i]->lock);
 			if (dcs[i]->state == DCBM_BUSY)
 				dcs[i]->state = DCBM_IDLE;
@@ -694,7 +700,9 @@ static void dcbm_count(struct dcbm_chan *dc,
 
 /*
  * One round: as much as the channels can take at once. Moves @pos and @left on.
- * Returns false if an engine got stuck: what is left is for the CPU then.
+ * Returns false if an engine got stuck: what is left is for the CPU then. Its
+ * entry becomes NULL, for the channel may answer and have another owner before
+ * the batch ends.
  */
 static bool dcbm_round(struct migrate_offload_batch *batch,
 		       struct dcbm_chan **dcs, unsigned int nr,
@@ -726,6 +734,8 @@ static bool dcbm_round(struct migrate_offload_batch *batch,
 	for (i = nr; i--; )
 		if (dcbm_finish(dcs[i], batch, deadline))
 			__set_bit(i, done);
+		else
+			dcs[i] = NULL;
 
 	/* And one more for all that has to be done again */
 	for_each_set_bit(i, done, nr)
@@ -733,10 +743,12 @@ static bool dcbm_round(struct migrate_offload_batch *batch,
 			dcbm_submit(dcs[i], batch);
 	deadline = jiffies + wait;
 	for_each_set_bit(i, done, nr) {
-		if (dcbm_finish(dcs[i], batch, deadline))
+		if (dcbm_finish(dcs[i], batch, deadline)) {
 			dcbm_count(dcs[i], batch, tally);
-		else
+		} else {
 			__clear_bit(i, done);
+			dcs[i] = NULL;
+		}
 	}
 	return bitmap_full(done, nr);
 }
@@ -813,27 +825,42 @@ static bool dcbm_test_is_right(struct migrate_offload_batch *batch,
 	return true;
 }
 
+/* An engine that lies may still write: nobody else gets these folios */
+static void dcbm_test_keep(struct migrate_offload_batch *batch)
+{
+	unsigned int i;
+
+	for (i = 0; i < batch->nr; i++) {
+		folio_get(batch->pairs[i].src);
+		folio_get(batch->pairs[i].dst);
+	}
+}
+
 /* Copy all of @batch once, and return what was wrong with that, or NULL */
 static const char *dcbm_test_pass(struct dcbm_chan *dc,
 				  struct migrate_offload_batch *batch,
 				  unsigned int pass)
 {
 	struct dcbm_tally tally = { .pair = UINT_MAX };
+	struct dcbm_chan *own = dc;
 	struct dcbm_pos pos = {};
 	size_t left = batch->bytes;
 
 	bitmap_zero(batch->copied, batch->nr);
 	dcbm_test_fill(batch, pass);
-	if (!dcbm_round(batch, &dc, 1, &pos, &left, &tally))
+	if (!dcbm_round(batch, &own, 1, &pos, &left, &tally))
 		return "it did not answer in a test";
 	if (bitmap_weight(batch->copied, batch->nr) != batch->nr)
 		return "it failed to copy in a test";
-	if (!dcbm_test_is_right(batch, pass))
+	if (!dcbm_test_is_right(batch, pass)) {
+		dcbm_test_keep(batch);
 		return "it copied wrong data in a test, without an error";
+	}
 	guard(spinlock_irq)(&dc->lock);
-	if (dc->spurious)
-		return "it answered twice in a test";
-	return NULL;
+	if (!dc->spurious)
+		return NULL;
+	dcbm_test_keep(batch);
+	return "it answered twice in a test";
 }
 
 static bool dcbm_test_alloc(struct migrate_offload_batch *batch)
@@ -894,15 +921,23 @@ static const char *dcbm_test_chan(struct dcbm_chan *dc)
 	return why;
 }
 
-/* Pass a channel from its test on to batches, or out of service */
-static void dcbm_test_done(struct dcbm_chan *dc, enum dcbm_state state)
+/*
+ * Pass a channel from its test on to batches, or out of service. Returns false
+ * if it did not answer: it is stuck, or may even have answered since and be
+ * somebody else's.
+ */
+static bool dcbm_test_done(struct dcbm_chan *dc, enum dcbm_state state)
 {
+	bool ours;
+
 	scoped_guard(spinlock, &dcbm_lock) {
 		guard(spinlock_irq)(&dc->lock);
-		if (dc->state == DCBM_BUSY)
+		ours = dc->state == DCBM_BUSY;
+		if (ours)
 			dc->state = state;
 	}
 	wake_up_all(&dcbm_wait);
+	return ours;
 }
 
 /* ---- channels that answer again ------------------------------------------ */
@@ -1203,8 +1238,8 @@ static struct dcbm_chan *dcbm_chan_claim(void)
 
 /*
  * Give the channel back to dmaengine. Whatever it was given is done, or was
- * given up. No lock is held, since some drivers wait here for their engine, and
- * without a bound.
+ * given up. Some drivers wait here for their engine, and without a bound, so
+ * hold no lock that dmaengine or a batch needs.
  */
 static void dcbm_chan_release(struct dcbm_chan *dc, bool stuck)
 {
@@ -1258,6 +1293,8 @@ static struct dcbm_chan *dcbm_next_release(void)
 	guard(spinlock)(&dcbm_lock);
 	list_for_each_entry(dc, &dcbm_chans, node) {
 		guard(spinlock_irq)(&dc->lock);
+		if (dc->releasing)
+			continue;
 		switch (dc->state) {
 		case DCBM_IDLE:
 		case DCBM_RECOVERED:
@@ -1291,20 +1328,41 @@ static bool dcbm_is_testing(void)
 	return false;
 }
 
-/* Return a channel that is stuck, and that nobody else lets go of now */
-static struct dcbm_chan *dcbm_next_stuck(void)
+/*
+ * Return a channel that is stuck, that can be terminated, and that nobody else
+ * lets go of now. With @once, none that has been returned so before.
+ */
+static struct dcbm_chan *dcbm_next_stuck(bool once)
 {
 	struct dcbm_chan *dc;
 
 	guard(spinlock)(&dcbm_lock);
 	list_for_each_entry(dc, &dcbm_chans, node) {
 		guard(spinlock_irq)(&dc->lock);
-		if (dc->state != DCBM_STUCK || dc->releasing)
+		if (dc->state != DCBM_STUCK || dc->releasing ||
+		    !dcbm_can_terminate(dc) || (once && dc->stopped))
 			continue;
+		dc->stopped |= once;
 		dc->releasing = true;
 		return dc;
 	}
 	return NULL;
+}
+
+/*
+ * Stop engines that are stuck as far as their drivers can, but wait for none:
+ * one that hangs must not hold up whoever is about to use all of memory.
+ */
+static void dcbm_stop_stuck(void)
+{
+	struct dcbm_chan *dc;
+
+	while ((dc = dcbm_next_stuck(true))) {
+		dmaengine_terminate_async(dc->chan);
+		scoped_guard(spinlock_irq, &dc->lock)
+			dc->releasing = false;
+		wake_up_all(&dcbm_wait);
+	}
 }
 
 /* Release all channels, except those of engines that are stuck */
@@ -1324,27 +1382,20 @@ static void dcbm_release_chans(void)
 
 /* ---- channels that go ---------------------------------------------------- */
 
-/*
- * Mark @chan as leaving, and with a shared one all that are shared: dmaengine
- * counts the clients of all public engines together. Returns whether there is
- * anything to do.
- */
+/* Mark @chan as leaving. Returns whether it is ours. */
 static bool dcbm_mark_leaving(struct dma_chan *chan)
 {
-	bool shared = false, any = false;
 	struct dcbm_chan *dc;
 
 	guard(spinlock)(&dcbm_lock);
-	list_for_each_entry(dc, &dcbm_chans, node)
-		shared |= dc->chan == chan && dc->shared;
 	list_for_each_entry(dc, &dcbm_chans, node) {
 		guard(spinlock_irq)(&dc->lock);
-		if (dc->chan != chan && !(shared && dc->chan && dc->shared))
+		if (dc->chan != chan)
 			continue;
 		dc->leaving = true;
-		any = true;
+		return true;
 	}
-	return any;
+	return false;
 }
 
 /*
@@ -1408,9 +1459,6 @@ static int dcbm_chan_goes(struct notifier_block *nb, unsigned long event,
 			dc->name, dev_name(dc->dev));
 		dcbm_chan_drop(dc, stuck);
 	}
-
-	guard(mutex)(&dcbm_claim_mutex);
-	dcbm_put_shared();
 	return NOTIFY_DONE;
 }
 
@@ -1468,30 +1516,33 @@ static void dcbm_check_engines(void)
 	}
 }
 
-/* Claim up to nr_dma_chan channels that pass the test; return how many did */
+/*
+ * Claim up to nr_dma_chan channels that pass the test, and return how many did.
+ * Each that does not answer costs timeout_ms, so a few of them are enough.
+ */
 static unsigned int dcbm_claim_chans(void)
 {
+	unsigned int nr = 0, silent = 0;
 	struct dcbm_chan *dc;
-	unsigned int nr = 0;
 	const char *why;
-	bool stuck, noted;
+	bool noted;
 
-	while (nr < dcbm_nr_dma_chan && (dc = dcbm_chan_claim())) {
+	while (nr < dcbm_nr_dma_chan && silent < DCBM_MAX_SILENT &&
+	       (dc = dcbm_chan_claim())) {
 		why = dcbm_test_chan(dc);
 		if (!why) {
 			dcbm_test_done(dc, DCBM_IDLE);
 			nr++;
 			continue;
 		}
-		scoped_guard(spinlock_irq, &dc->lock)
-			stuck = dc->state == DCBM_STUCK;
-		scoped_guard(mutex, &dcbm_claim_mutex)
-			noted = stuck || dcbm_note_unfit(dc->chan, why);
-		dcbm_test_done(dc, DCBM_RELEASING);
-		if (!stuck) {
-			dcbm_chan_release(dc, false);
-			dcbm_chan_free(dc);
+		if (!dcbm_test_done(dc, DCBM_RELEASING)) {
+			silent++;
+			continue;
 		}
+		scoped_guard(mutex, &dcbm_claim_mutex)
+			noted = dcbm_note_unfit(dc->chan, why);
+		dcbm_chan_release(dc, false);
+		dcbm_chan_free(dc);
 		if (!noted)
 			break;
 	}
@@ -1546,12 +1597,17 @@ static int dcbm_pm_notify(struct notifier_block *nb, unsigned long event,
 	case PM_SUSPEND_PREPARE:
 	case PM_HIBERNATION_PREPARE:
 	case PM_RESTORE_PREPARE:
+		/* To have /dev/snapshot open is one sleep, and it has others */
+		if (!dcbm_sleeping)
+			dcbm_on_wakeup = dcbm_offloading;
 		dcbm_sleeping = true;
-		dcbm_on_wakeup = dcbm_offloading;
 		if (dcbm_offloading) {
 			dcbm_stop();
 			pr_info("off while the system sleeps\n");
 		}
+		/* All of memory is about to be what it was */
+		if (event == PM_RESTORE_PREPARE)
+			dcbm_stop_stuck();
 		break;
 	case PM_POST_SUSPEND:
 	case PM_POST_HIBERNATION:
@@ -1576,8 +1632,6 @@ static struct notifier_block dcbm_pm_nb = {
 static int dcbm_reboot_notify(struct notifier_block *nb, unsigned long event,
 			      void *unused)
 {
-	struct dcbm_chan *dc;
-
 	guard(mutex)(&dcbm_mutex);
 	if (dcbm_phase != DCBM_LIVE)
 		return NOTIFY_DONE;
@@ -1586,10 +1640,7 @@ static int dcbm_reboot_notify(struct notifier_block *nb, unsigned long event,
 		dcbm_stop();
 		pr_info("off for a reboot\n");
 	}
-	/* Without waiting: an engine that hangs must not hold up the reboot */
-	while ((dc = dcbm_next_stuck()))
-		if (dcbm_can_terminate(dc))
-			dmaengine_terminate_async(dc->chan);
+	dcbm_stop_stuck();
 	return NOTIFY_DONE;
 }
 
@@ -1870,10 +1921,17 @@ static int __init dcbm_init(void)
 }
 late_initcall(dcbm_init); /* built in, after the drivers of the engines */
 
-static bool dcbm_is_stuck(struct dcbm_chan *dc)
+static bool dcbm_any_stuck(void)
 {
-	guard(spinlock_irq)(&dc->lock);
-	return dc->state == DCBM_STUCK;
+	struct dcbm_chan *dc;
+
+	guard(spinlock)(&dcbm_lock);
+	list_for_each_entry(dc, &dcbm_chans, node) {
+		guard(spinlock_irq)(&dc->lock);
+		if (dc->state == DCBM_STUCK)
+			return true;
+	}
+	return false;
 }
 
 static void __exit dcbm_exit(void)
@@ -1889,28 +1947,25 @@ static void __exit dcbm_exit(void)
 	 * What is left is stuck. Nothing but the engine knows when it is done,
 	 * and it can no longer tell us: its folios stay taken.
 	 */
-	while ((dc = dcbm_next_stuck())) {
-		if (dcbm_can_terminate(dc)) {
-			dcbm_chan_drop(dc, true);
-		} else {
-			/*
-			 * A batch can have given it up after it was too late
-			 * to pin the module. Its callback must find us here.
-			 */
-			pr_warn("waiting for %s to answer\n", dc->name);
-			wait_event(dcbm_wait, !dcbm_is_stuck(dc));
-			scoped_guard(spinlock_irq, &dc->lock)
-				dc->releasing = false;
-			flush_work(&dc->recover);
-		}
-		if (dc->nr_held)
-			pr_warn("%s never answered: %u pairs of folios are lost until reboot\n",
-				dc->name, dc->nr_held);
-	}
+	while ((dc = dcbm_next_stuck(false)))
+		dcbm_chan_drop(dc, true);
+	/*
+	 * A batch can have given up one that cannot be terminated, after it was
+	 * too late to pin the module. Its callback must find us here.
+	 */
+	if (dcbm_any_stuck())
+		pr_warn("waiting for an engine to answer\n");
+	wait_event(dcbm_wait, !dcbm_any_stuck());
 	dcbm_release_chans();
 	dcbm_forget_unfit();
-	/* Last: the release of channels may meet one that is unregistered */
+	/* Late: the release of channels may meet one that is unregistered */
 	dcbm_unregister_notifiers();
+	/* That may have met one, and left its entry */
+	dcbm_release_chans();
+
+	list_for_each_entry(dc, &dcbm_chans, node)
+		pr_warn("%s never answered: %u pairs of folios are lost until reboot\n",
+			dc->name, dc->nr_held);
 	xa_destroy(&dcbm_ids);
 }
 module_exit(dcbm_exit);

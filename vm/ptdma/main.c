@@ -308,8 +308,9 @@ static int run(struct server *srv)
 
 	ptdma_get_stats(srv->pt, &stats);
 	printf("descriptors=%" PRIu64 " bytes=%" PRIu64 " interrupts=%" PRIu64
-	       " faults=%" PRIu64 "\n", stats.descriptors, stats.bytes,
-	       stats.interrupts, stats.faults);
+	       " faults=%" PRIu64 " cut-off=%" PRIu64 "\n",
+	       stats.descriptors, stats.bytes, stats.interrupts, stats.faults,
+	       stats.cut_off);
 
 	return err ? fail("vfio-user session", err) : EXIT_SUCCESS;
 }

@@ -595,8 +595,11 @@ static void read_msix(const struct ptdma *pt, uint64_t off, uint8_t *buf,
 static int write_config(struct ptdma *pt, uint64_t off, const void *buf,
 			size_t len)
 {
+	bool master = pci_config_bus_master(&pt->config);
 	int err = pci_config_write(&pt->config, off, buf, len);
 
+	if (master && !pci_config_bus_master(&pt->config))
+		pt->stats.cut_off += pt->busy;
 	/* A function that was told to leave the bus has left it. */
 	while (!pci_config_bus_master(&pt->config) && pt->in_dma)
 		pthread_cond_wait(&pt->calm, &pt->lock);
@@ -683,6 +686,8 @@ static void op_session(void *dev, struct vfu_session *session)
 	struct ptdma *pt = dev;
 
 	pthread_mutex_lock(&pt->lock);
+	if (!session)
+		pt->stats.cut_off += pt->busy;
 	pt->session = session;
 	pthread_mutex_unlock(&pt->lock);
 }
@@ -706,6 +711,7 @@ static void op_reset(void *dev)
 	struct ptdma *pt = dev;
 
 	pthread_mutex_lock(&pt->lock);
+	pt->stats.cut_off += pt->busy;
 	reset_locked(pt);
 	pthread_mutex_unlock(&pt->lock);
 }

@@ -57,6 +57,8 @@ struct ptdma_stats {
 	uint64_t bytes;		/* given to the client to write */
 	uint64_t interrupts;	/* signalled to the client */
 	uint64_t faults;	/* descriptors that ended with an error */
+	uint64_t cut_off;	/* that ran when the client reset, left, or
+				 * took bus mastering from the device */
 };
 
 struct ptdma;

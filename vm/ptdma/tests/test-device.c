@@ -602,6 +602,7 @@ static void stall(struct tap *t)
 static void stall_and_reset(struct tap *t)
 {
 	const struct ptdma_options opt = { .stall_after = 0 };
+	struct ptdma_stats stats;
 	struct client c;
 
 	CHECK(t, client_start(&c, &opt));
@@ -628,7 +629,9 @@ static void stall_and_reset(struct tap *t)
 	queue(&c, HIGH, DATA, 64);
 	run(&c);
 	EQUAL(t, wait_done(&c), PT_INT_COMPLETION);
-	/* It would end in a hang, too. */
+	/* Only the first one was cut off. It would end in a hang, too. */
+	ptdma_get_stats(c.pt, &stats);
+	EQUAL(t, stats.cut_off, 1);
 	EQUAL(t, client_stop(&c), 0);
 }
 

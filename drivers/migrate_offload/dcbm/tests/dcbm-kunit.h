@@ -1623,6 +1623,74 @@ static void test_late(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, test_take(dcs, 1), 0);
 }
 
+/* It may have answered, and be somebody else's, before its batch ends */
+static void test_late_taken(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct dcbm_chan *dcs[1] = { t->dcs[0] }, *dc = t->dcs[0];
+	struct dcbm_tally tally = { .pair = UINT_MAX };
+	struct dcbm_pos pos = {};
+	size_t left;
+
+	test_serve(test, 1);
+	test_add_many(test, 3, 0);
+	t->chans[0].silent_from = 1;
+	KUNIT_ASSERT_EQ(test, test_take(dcs, 1), 1);
+	left = t->batch.bytes;
+	dcbm_timeout_ms = 1;
+	KUNIT_EXPECT_FALSE(test, dcbm_round(&t->batch, dcs, 1, &pos, &left,
+					    &tally));
+	test_expect_stuck(test, dc);
+
+	test_answer_late(&t->chans[0]);
+	flush_work(&dc->recover);
+	KUNIT_EXPECT_EQ(test, dc->state, DCBM_RECOVERED);
+	dc->state = DCBM_BUSY;
+	dcbm_put(dcs, 1);
+	KUNIT_EXPECT_EQ(test, dc->state, DCBM_BUSY);
+}
+
+/* Whoever lets go of a stuck channel is alone in that, even if it answers */
+static void test_late_releasing(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct dcbm_chan *dc;
+
+	test_serve(test, 1);
+	test_add_many(test, 3, 0);
+	t->chans[0].silent_from = 1;
+	dc = test_start(test);
+	KUNIT_EXPECT_FALSE(test, dcbm_finish(dc, &t->batch, jiffies));
+	KUNIT_EXPECT_PTR_EQ(test, dcbm_next_stuck(false), dc);
+	KUNIT_EXPECT_NULL(test, dcbm_next_stuck(false));
+
+	test_answer_late(&t->chans[0]);
+	flush_work(&dc->recover);
+	KUNIT_EXPECT_EQ(test, dc->state, DCBM_RECOVERED);
+	KUNIT_EXPECT_NULL(test, dcbm_next_release());
+	dc->releasing = false;
+	KUNIT_EXPECT_PTR_EQ(test, dcbm_next_release(), dc);
+}
+
+/* Stopped for a reboot, once, and then left for whoever comes */
+static void test_stop_stuck(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct dcbm_chan *dc;
+
+	test_serve(test, 1);
+	test_add_many(test, 3, 0);
+	t->chans[0].silent_from = 1;
+	dc = test_start(test);
+	KUNIT_EXPECT_FALSE(test, dcbm_finish(dc, &t->batch, jiffies));
+	dcbm_stop_stuck();
+	KUNIT_EXPECT_NULL(test, dcbm_next_stuck(true));
+	KUNIT_EXPECT_PTR_EQ(test, dcbm_next_stuck(false), dc);
+
+	test_answer_late(&t->chans[0]);
+	flush_work(&dc->recover);
+}
+
 static const char *test_unfit_of(struct test_chan *tc)
 {
 	return dcbm_chan_unfit(&tc->chan);
@@ -1740,6 +1808,9 @@ static struct kunit_case chans_test_cases[] = {
 	KUNIT_CASE(test_finish_unmapped),
 	KUNIT_CASE(test_silent),
 	KUNIT_CASE(test_late),
+	KUNIT_CASE(test_late_taken),
+	KUNIT_CASE(test_late_releasing),
+	KUNIT_CASE(test_stop_stuck),
 	KUNIT_CASE(test_unfit),
 	KUNIT_CASE(test_names),
 	KUNIT_CASE(test_engines_set),

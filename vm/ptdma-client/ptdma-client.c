@@ -17,14 +17,17 @@
 #include <linux/kprobes.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
+#include <linux/pci.h>
+#include <linux/pm.h>
 #include <linux/scatterlist.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/string.h>
+#include <linux/workqueue.h>
 
 static char *test;
 module_param(test, charp, 0444);
-MODULE_PARM_DESC(test, "Which test: lengths, paused, terminated or memory");
+MODULE_PARM_DESC(test, "Which test, by the name in tests[]");
 
 #define BUF_ORDER	9
 #define BUF_SIZE	((size_t)PAGE_SIZE << BUF_ORDER)
@@ -75,11 +78,15 @@ static bool submit(struct copy *copy, struct dma_async_tx_descriptor *tx)
 	return true;
 }
 
+static struct dma_async_tx_descriptor *prep_part(size_t at, unsigned long flags)
+{
+	return dmaengine_prep_dma_memcpy(chan, dst_dma + at, src_dma + at, PART,
+					 flags);
+}
+
 static bool submit_part(struct copy *copy, size_t at)
 {
-	return submit(copy, dmaengine_prep_dma_memcpy(chan, dst_dma + at,
-						      src_dma + at, PART,
-						      DMA_PREP_INTERRUPT));
+	return submit(copy, prep_part(at, DMA_PREP_INTERRUPT));
 }
 
 static bool done_well(struct copy *copy)
@@ -154,6 +161,195 @@ static void terminated(void)
 	CHECK(copied(PART, PART));
 	CHECK(untouched(0, PART));
 	CHECK(!completion_done(&first.done));
+}
+
+static bool is_ptdma(struct dma_chan *c, void *param)
+{
+	return !strcmp(dev_driver_string(c->device->dev), "ptdma");
+}
+
+static bool take_channel(void)
+{
+	dma_cap_mask_t mask;
+
+	dma_cap_zero(mask);
+	dma_cap_set(DMA_MEMCPY, mask);
+	chan = dma_request_channel(mask, is_ptdma, NULL);
+	return chan;
+}
+
+/* How much of @dst has been written since it was zeroed; @src has no zeroes */
+static size_t written(void)
+{
+	return strnlen(dst, BUF_SIZE);
+}
+
+/* The next copy works, and what was terminated writes no more */
+static void check_stopped(size_t at, size_t before)
+{
+	struct copy next;
+
+	if (submit_part(&next, at)) {
+		CHECK(done_well(&next));
+		CHECK(copied(at, PART));
+	}
+	msleep(500);
+	CHECK(written() == before);
+	memset(dst, 0, BUF_SIZE);
+}
+
+/* terminate_sync() waits for the engine, whether interrupts are masked or not */
+static void stopped(void)
+{
+	static const unsigned long flags[] = { DMA_PREP_INTERRUPT, 0 };
+	static struct scatterlist to[8], from[8];
+	struct copy copy;
+	size_t len;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(flags); i++) {
+		if (!submit(&copy, prep_part(0, flags[i])))
+			return;
+		msleep(50);
+		CHECK(!dmaengine_terminate_sync(chan));
+		check_stopped(3 * PART, written());
+		CHECK(!completion_done(&copy.done));
+	}
+
+	/* Of a list, the engine executes no more than it had begun */
+	sg_init_table(to, ARRAY_SIZE(to));
+	sg_init_table(from, ARRAY_SIZE(from));
+	for (i = 0; i < ARRAY_SIZE(to); i++) {
+		sg_dma_address(&from[i]) = src_dma + i * PART / 2;
+		sg_dma_address(&to[i]) = dst_dma + i * PART / 2;
+		sg_dma_len(&from[i]) = PART / 2;
+		sg_dma_len(&to[i]) = PART / 2;
+	}
+	if (!submit(&copy, dmaengine_prep_dma_memcpy_sg(chan, to, i, from, i,
+							DMA_PREP_INTERRUPT)))
+		return;
+	msleep(50);
+	CHECK(!dmaengine_terminate_sync(chan));
+	len = written();
+	CHECK(len <= PART);
+	check_stopped(6 * PART, len);
+}
+
+/* So does releasing the channel, which also ends a pause. */
+static void released(void)
+{
+	struct copy copy;
+
+	CHECK(!dmaengine_pause(chan));
+	dma_release_channel(chan);
+	if (!CHECK(take_channel()) || !submit_part(&copy, 0))
+		return;
+	CHECK(done_well(&copy));
+	memset(dst, 0, BUF_SIZE);
+
+	if (!submit_part(&copy, 0))
+		return;
+	msleep(50);
+	dma_release_channel(chan);
+	if (CHECK(take_channel()))
+		check_stopped(3 * PART, written());
+}
+
+/* Whether a descriptor interrupts is up to its own flags. */
+static void interrupts(void)
+{
+	struct dma_async_tx_descriptor *tx;
+	struct copy copy;
+
+	tx = prep_part(0, DMA_PREP_INTERRUPT);
+	CHECK(prep_part(PART, 0));
+	if (submit(&copy, tx))
+		CHECK(done_well(&copy));
+}
+
+/* A callback from dma_async_is_tx_complete() */
+
+struct polled {
+	struct work_struct work;
+	dma_cookie_t cookie;
+	struct completion begun;
+	bool over;
+};
+
+static void poll_status(struct work_struct *work)
+{
+	struct polled *p = container_of(work, struct polled, work);
+
+	while (dma_async_is_tx_complete(chan, p->cookie, NULL, NULL) ==
+	       DMA_IN_PROGRESS)
+		usleep_range(1000, 2000);
+}
+
+static void slow_callback(void *param)
+{
+	struct polled *p = param;
+
+	complete(&p->begun);
+	msleep(500);
+	WRITE_ONCE(p->over, true);
+}
+
+static void polled(void)
+{
+	struct dma_async_tx_descriptor *tx = prep_part(0, 0);
+	struct polled p = {};
+
+	if (!CHECK(tx))
+		return;
+	INIT_WORK_ONSTACK(&p.work, poll_status);
+	init_completion(&p.begun);
+	tx->callback = slow_callback;
+	tx->callback_param = &p;
+	p.cookie = dmaengine_submit(tx);
+	dma_async_issue_pending(chan);
+	schedule_work(&p.work);
+	CHECK(wait_for_completion_timeout(&p.begun, 20 * HZ));
+	CHECK(!dmaengine_terminate_sync(chan));
+	CHECK(READ_ONCE(p.over));
+	flush_work(&p.work);
+	destroy_work_on_stack(&p.work);
+}
+
+/* A system that sleeps, with a device that loses what is in its registers */
+static void suspended(void)
+{
+	struct device *dev = chan->device->dev;
+	const struct dev_pm_ops *pm = dev->driver->pm;
+	struct copy copy;
+	u8 __iomem *regs;
+	int i;
+
+	if (!CHECK(pm) || !submit_part(&copy, 0))
+		return;
+	msleep(50);
+	/* Waits for the engine */
+	CHECK(!pm->suspend_late(dev));
+	CHECK(copied(0, PART));
+	CHECK(done_well(&copy));
+
+	if (submit_part(&copy, PART))
+		CHECK(wait_for_completion_timeout(&copy.done, HZ) &&
+		      copy.result == DMA_TRANS_ABORTED);
+
+	regs = pci_ioremap_bar(to_pci_dev(dev), 2);
+	if (!CHECK(regs))
+		return;
+	/* Control, tail, head, interrupt enable */
+	for (i = 0; i < 4; i++)
+		iowrite32(0, regs + 0x1000 + i * 4);
+	iounmap(regs);
+
+	CHECK(!pm->resume_early(dev));
+	CHECK(untouched(PART, PART));
+	for (i = 1; i < 4 && submit_part(&copy, i * PART); i++) {
+		CHECK(done_well(&copy));
+		CHECK(copied(i * PART, PART));
+	}
 }
 
 /* Memory that is not there when a list is prepared */
@@ -241,13 +437,13 @@ static const struct {
 	{ "lengths", lengths },
 	{ "paused", paused },
 	{ "terminated", terminated },
+	{ "stopped", stopped },
+	{ "released", released },
+	{ "interrupts", interrupts },
+	{ "polled", polled },
+	{ "suspended", suspended },
 	{ "memory", memory },
 };
-
-static bool is_ptdma(struct dma_chan *c, void *param)
-{
-	return !strcmp(dev_driver_string(c->device->dev), "ptdma");
-}
 
 static void run(void)
 {
@@ -276,15 +472,10 @@ static void run(void)
 
 static int __init client_init(void)
 {
-	dma_cap_mask_t mask;
-
 	if (!test)
 		return -EINVAL;
 
-	dma_cap_zero(mask);
-	dma_cap_set(DMA_MEMCPY, mask);
-	chan = dma_request_channel(mask, is_ptdma, NULL);
-	if (!chan)
+	if (!take_channel())
 		return -ENODEV;
 
 	src = (u8 *)__get_free_pages(GFP_KERNEL, BUF_ORDER);

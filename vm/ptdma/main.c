@@ -53,6 +53,7 @@ static const char usage[] =
 	"      --delay-us N     wait N microseconds before each descriptor\n"
 	"      --bandwidth N    copy N MB/s (default: as fast as it goes)\n"
 	"      --fail-nth N     make every Nth descriptor fail, uncopied\n"
+	"      --fail-from N    but none of the first N (default: 0)\n"
 	"      --fail-code N    error code of those, 1 to 63 (default: 19)\n"
 	"      --max-length N   make descriptors of more than N bytes fail,\n"
 	"                       uncopied\n"
@@ -101,13 +102,14 @@ static bool parse_number(const char *name, const char *text, uint64_t min,
 static int parse_options(int argc, char **argv, struct ptdma_options *opt,
 			 const char **path)
 {
-	enum { DELAY_US = 256, BANDWIDTH, FAIL_NTH, FAIL_CODE, MAX_LENGTH,
-	       STALL_AFTER, ERROR_KEEPS_RUN, OVERRUN_US, EARLY_HALT,
+	enum { DELAY_US = 256, BANDWIDTH, FAIL_NTH, FAIL_FROM, FAIL_CODE,
+	       MAX_LENGTH, STALL_AFTER, ERROR_KEEPS_RUN, OVERRUN_US, EARLY_HALT,
 	       IDLE_DMA_STATUS, ALWAYS_IOC, HEAD_LATE_US, KEEP_HEAD };
 	static const struct option options[] = {
 		{ "delay-us", required_argument, NULL, DELAY_US },
 		{ "bandwidth", required_argument, NULL, BANDWIDTH },
 		{ "fail-nth", required_argument, NULL, FAIL_NTH },
+		{ "fail-from", required_argument, NULL, FAIL_FROM },
 		{ "fail-code", required_argument, NULL, FAIL_CODE },
 		{ "max-length", required_argument, NULL, MAX_LENGTH },
 		{ "stall-after", required_argument, NULL, STALL_AFTER },
@@ -145,6 +147,10 @@ static int parse_options(int argc, char **argv, struct ptdma_options *opt,
 		case FAIL_NTH:
 			ok = parse_number(name, optarg, 1, UINT32_MAX,
 					  &opt->fail_nth);
+			break;
+		case FAIL_FROM:
+			ok = parse_number(name, optarg, 0, UINT32_MAX,
+					  &opt->fail_from);
 			break;
 		case FAIL_CODE:
 			ok = parse_number(name, optarg, 1, PT_Q_ERROR_MASK,

@@ -417,6 +417,7 @@ static void execute(struct ptdma *pt)
 	if (pt->started++ == pt->opt.stall_after)
 		pt->stalled = true;
 	if (!cmd.error && pt->opt.fail_nth &&
+	    pt->started > pt->opt.fail_from &&
 	    !(pt->started % pt->opt.fail_nth))
 		cmd.error = pt->opt.fail_code;
 	if (!cmd.error && pt->opt.max_length &&

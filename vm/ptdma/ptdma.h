@@ -18,6 +18,7 @@
  * @delay_us: from the fetch of a descriptor to its first byte
  * @bandwidth: bytes per microsecond (MB/s), 0 for as fast as it goes
  * @fail_nth: every how manieth descriptor fails, 0 for none. It copies nothing
+ * @fail_from: how many descriptors come before the first that may fail so
  * @fail_code: the error code that it then reports
  * @stall_after: how many descriptors the engine starts before it hangs, once,
  *	with the next one fetched; or PTDMA_NEVER
@@ -39,6 +40,7 @@ struct ptdma_options {
 	uint64_t delay_us;
 	uint64_t bandwidth;
 	uint64_t fail_nth;
+	uint64_t fail_from;
 	uint32_t fail_code;
 	uint64_t stall_after;
 	uint64_t max_length;

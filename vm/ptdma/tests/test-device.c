@@ -506,7 +506,8 @@ static void driver_recovery(struct tap *t)
 static void fail_nth(struct tap *t)
 {
 	const struct ptdma_options opt = {
-		.fail_nth = 3, .fail_code = 38, .stall_after = PTDMA_NEVER,
+		.fail_nth = 3, .fail_from = 3, .fail_code = 38,
+		.stall_after = PTDMA_NEVER,
 	};
 	struct client c;
 	int i;
@@ -515,7 +516,7 @@ static void fail_nth(struct tap *t)
 	CHECK(t, client_setup(&c, SIZE32));
 	fill(&c, DATA, 64, 1);
 	for (i = 1; i <= 9; i++) {
-		bool bad = i % 3 == 0;
+		bool bad = i > 3 && i % 3 == 0;
 
 		memset(at(&c, HIGH), 0, 64);
 		queue(&c, HIGH, DATA, 64);

@@ -29,9 +29,11 @@
 #include <linux/bitmap.h>
 #include <linux/cleanup.h>
 #include <linux/completion.h>
-#include <linux/dma-mapping.h>
+#include <linux/ctype.h>
 #include <linux/device.h>
+#include <linux/dma-mapping.h>
 #include <linux/dmaengine.h>
+#include <linux/hash.h>
 #include <linux/jiffies.h>
 #include <linux/list.h>
 #include <linux/lockdep.h>
@@ -896,7 +898,7 @@ static const char *dcbm_test_chan(struct dcbm_chan *dc)
 	const char *why = "there is no memory to test it";
 	unsigned int pass;
 
-	batch = kvzalloc(sizeof(*batch), GFP_KERNEL);
+	batch = kvzalloc_obj(*batch, GFP_KERNEL);
 	if (!batch)
 		return why;
 	batch->src_nid = NUMA_NO_NODE;
@@ -1203,7 +1205,7 @@ static void dcbm_put_shared(void)
  */
 static struct dcbm_chan *dcbm_chan_claim(void)
 {
-	struct dcbm_chan *dc = kvzalloc(sizeof(*dc), GFP_KERNEL);
+	struct dcbm_chan *dc = kvzalloc_obj(*dc, GFP_KERNEL);
 	struct dma_chan *chan;
 	dma_cap_mask_t mask;
 
@@ -1707,17 +1709,15 @@ MODULE_PARM_DESC(nr_dma_chan,
 
 static int dcbm_engines_set(const char *val, const struct kernel_param *kp)
 {
-	size_t len = strcspn(val, "\n");
+	size_t len = strcspn(val, "\n"), i;
 
 	if (len >= sizeof(dcbm_engines) || (val[len] && val[len + 1]))
 		return -EINVAL;
 	/* Names of at least one character, separated by single commas */
-	if (len && (*val == ',' || val[len - 1] == ',' ||
-		    strnstr(val, ",,", len) ||
-		    strspn(val, "abcdefghijklmnopqrstuvwxyz"
-				"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-				"0123456789_-.,") < len))
-		return -EINVAL;
+	for (i = 0; i < len; i++)
+		if (val[i] == ',' ? !i || val[i - 1] == ',' || i == len - 1 :
+				    !isalnum(val[i]) && !strchr("_-.", val[i]))
+			return -EINVAL;
 
 	guard(mutex)(&dcbm_mutex);
 	if (dcbm_phase == DCBM_LIVE && dcbm_offloading)

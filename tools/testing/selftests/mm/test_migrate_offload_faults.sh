@@ -504,8 +504,8 @@ test_engines()
 	! set_param engines 'a,,b' 2> /dev/null || ret=1
 	[ "$(param engines)" = nosuch ] || ret=1
 	set_param engines nosuch,dma-sim && offload_on 2 || ret=1
-	! set_param engines '' 2> /dev/null || ret=1
-	set_param offloading N && set_param engines '' || ret=1
+	! set_param engines '\n' 2> /dev/null || ret=1
+	set_param offloading N && set_param engines '\n' || ret=1
 	return "$ret"
 }
 

@@ -220,7 +220,10 @@ static void clear_run(struct ptdma *pt)
 	pt->reg[REG_Q_CONTROL] &= ~PT_Q_RUN;
 }
 
-/* Is there nothing in flight, and will nothing be started? */
+/*
+ * Return what HALT shows: nothing is in flight and nothing will be started.
+ * With early_halt it only means that RUN is clear.
+ */
 static bool halted(const struct ptdma *pt)
 {
 	if (pt->opt.early_halt)

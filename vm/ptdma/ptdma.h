@@ -17,7 +17,7 @@
  * struct ptdma_options - how the engine behaves
  * @delay_us: from the fetch of a descriptor to its first byte
  * @bandwidth: bytes per microsecond (MB/s), 0 for as fast as it goes
- * @fail_nth: every how manieth descriptor fails, 0 for none. It copies nothing
+ * @fail_nth: every Nth descriptor fails and copies nothing; 0 for none
  * @fail_from: how many descriptors come before the first that may fail so
  * @fail_code: the error code that it then reports
  * @stall_after: how many descriptors the engine starts before it hangs, once,

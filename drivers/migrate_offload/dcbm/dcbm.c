@@ -75,19 +75,20 @@
 #define DCBM_MIN_BYTES		SZ_16K
 /* For each descriptor: tell us, and nobody looks at it afterwards */
 #define DCBM_FLAGS		(DMA_PREP_INTERRUPT | DMA_CTRL_ACK)
-/* An engine may be as slow as 256 MiB/s, in addition to timeout_ms */
+/* An engine gets 1 ms for this many bytes, in addition to timeout_ms */
 #define DCBM_BYTES_PER_MS	SZ_256K
 /* Folios of one page that a channel copies to be tested */
 #define DCBM_TEST_PAIRS		8
-/* So many channels that do not answer in a test are enough to have claimed */
+/* Stop claiming after this many channels that did not answer their test */
 #define DCBM_MAX_SILENT		4
 /* Names of drivers in "engines", with commas */
 #define DCBM_MAX_ENGINES	128
 
 /*
- * What a descriptor carries, for its answer to find where it belongs: the ID of
- * the channel, the number of the share, and that of the descriptor in there. An
- * answer that comes late or twice finds no place, and does no harm.
+ * Each descriptor carries a token, by which dcbm_answer() matches its answer:
+ * the ID of the channel, the number of the share, and the index of the
+ * descriptor in that share. A late or repeated answer matches nothing, and is
+ * only counted.
  */
 #define DCBM_TOKEN_CHAN		GENMASK_ULL(63, 48)
 #define DCBM_TOKEN_SHARE	GENMASK_ULL(47, 12)
@@ -95,9 +96,9 @@
 static_assert(DCBM_MAX_SEGS <= 1 << 12);
 
 /*
- * What makes bulk migrations. Promotion by NUMA hints and compaction move few
- * folios while someone waits for them, and memory that fails is better read by
- * the CPU, which can survive it.
+ * Offload bulk migrations. NUMA hint promotion and compaction move few folios
+ * at a time while someone waits for them. Failing memory is left to the CPU,
+ * which can survive an error when it reads.
  */
 #define DCBM_DEFAULT_REASONS						\
 	(BIT(MR_MEMORY_HOTPLUG) | BIT(MR_SYSCALL) |			\
@@ -111,7 +112,7 @@ enum dcbm_state {
 	DCBM_RECOVERED,		/* was stuck, has answered since */
 	DCBM_FAILED,		/* failed the test after it had been stuck */
 	DCBM_RELEASING,		/* about to be given back */
-	DCBM_GONE,		/* the engine's driver has been unbound */
+	DCBM_GONE,		/* its driver has unregistered it */
 };
 
 static const char * const dcbm_state_names[] = {
@@ -1249,9 +1250,9 @@ static void dcbm_chan_release(struct dcbm_chan *dc, bool stuck)
 		dmaengine_terminate_sync(dc->chan);
 	else if (!dc->shared)
 		dmaengine_synchronize(dc->chan);
-	/* The last callback has given @lock back; see it return */
+	/* A callback may still run after it dropped @lock: wait for it */
 	synchronize_rcu();
-	/* What has begun while the engine had a driver, ends in time */
+	/* A dcbm_recover() that did not see GONE ends before the driver does */
 	if (stuck) {
 		guard(spinlock_irq)(&dc->lock);
 		dc->state = DCBM_GONE;

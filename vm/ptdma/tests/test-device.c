@@ -1023,8 +1023,8 @@ static void late_answers(struct tap *t)
 }
 
 /*
- * Queue one that fails and two others behind it, of which only the last asks
- * for an interrupt.
+ * Queue a descriptor that fails, and two good ones behind it. All three ask for
+ * an interrupt.
  */
 static void queue_failing(struct client *c)
 {

@@ -897,6 +897,8 @@ static void hang_up_in_flight(struct tap *t)
 
 	shutdown(c.sock, SHUT_WR);
 	pthread_join(c.thread, NULL);
+	/* What the device asked for before, the client may still be writing */
+	sleep_ms(SOON);
 	memset(ram, 0, SLOW_LEN);
 	sleep_ms(5 * SOON);
 	for (i = 0; i < SLOW_LEN; i++)

@@ -884,21 +884,26 @@ static int test_tmpfs_write(void)
 	return result(memfd_write(0));
 }
 
-static int test_pin_memfd(void)
+static int with_udmabuf(bool (*test)(int udmabuf))
 {
 	int udmabuf = open("/dev/udmabuf", O_RDWR);
 	bool ok;
 
 	if (udmabuf < 0)
 		return skip("no /dev/udmabuf");
-	ok = memfd_write(udmabuf);
+	ok = test(udmabuf);
 	close(udmabuf);
 	return result(ok);
 }
 
+static int test_pin_memfd(void)
+{
+	return with_udmabuf(memfd_write);
+}
+
 /*
- * Who pins a whole file waits for its first folio. Meanwhile the others can be
- * moved: nobody has a reference to them.
+ * A process that pins a whole file waits for its first folio. Meanwhile the
+ * others can be moved: nobody has a reference to them.
  */
 static bool pin_memfd_others(int udmabuf)
 {
@@ -949,14 +954,7 @@ static bool pin_memfd_others(int udmabuf)
 
 static int test_pin_memfd_others(void)
 {
-	int udmabuf = open("/dev/udmabuf", O_RDWR);
-	bool ok;
-
-	if (udmabuf < 0)
-		return skip("no /dev/udmabuf");
-	ok = pin_memfd_others(udmabuf);
-	close(udmabuf);
-	return result(ok);
+	return with_udmabuf(pin_memfd_others);
 }
 
 static bool file_blocks_are(int fd, long want)
@@ -971,8 +969,8 @@ static bool file_blocks_are(int fd, long want)
 }
 
 /*
- * Who pins a whole file is killed while it waits for the first folio. The rest
- * of the file is a hole, which only somebody who goes on would fill.
+ * A process that pins a whole file is killed while it waits for the first
+ * folio. The rest of the file is a hole, which it would fill if it went on.
  */
 static bool pin_memfd_killed(int udmabuf)
 {
@@ -1021,14 +1019,7 @@ static bool pin_memfd_killed(int udmabuf)
 
 static int test_pin_memfd_killed(void)
 {
-	int udmabuf = open("/dev/udmabuf", O_RDWR);
-	bool ok;
-
-	if (udmabuf < 0)
-		return skip("no /dev/udmabuf");
-	ok = pin_memfd_killed(udmabuf);
-	close(udmabuf);
-	return result(ok);
+	return with_udmabuf(pin_memfd_killed);
 }
 
 /* ---- secretmem --------------------------------------------------------- */
@@ -1898,7 +1889,7 @@ static bool channel_is(const char *state)
 	return !dcbm_read("channels", buf, sizeof(buf)) && strstr(buf, state);
 }
 
-/* Whoever wants to migrate what the engine may still read gets an error */
+/* A migration of what the engine may still read fails with an error */
 static bool stuck_fails(struct batch *b, struct region *special,
 			const struct block *k)
 {

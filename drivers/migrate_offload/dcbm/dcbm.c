@@ -140,7 +140,7 @@ struct dcbm_desc {
 
 /*
  * A channel, and its share of the batch that it works for. All of the share
- * belongs to whoever took the channel, except @state, @share, @open, @answered,
+ * belongs to the owner of the channel, except @state, @share, @open, @answered,
  * @spurious and the @good of descriptors, which the callback uses too, under
  * @lock.
  */
@@ -1042,7 +1042,7 @@ static const char *dcbm_chan_unfit(struct dma_chan *chan)
 		return "its driver is not among \"engines\"";
 	if (!engine->reports_errors)
 		return "its driver does not report failed copies";
-	/* Whoever takes a channel of it, keeps all from peripherals */
+	/* One channel of it that is taken keeps all from peripherals */
 	if (dma_has_cap(DMA_SLAVE, engine->cap_mask) ||
 	    dma_has_cap(DMA_CYCLIC, engine->cap_mask))
 		return "it serves peripherals";
@@ -1202,7 +1202,7 @@ static void dcbm_put_shared(void)
 
 /*
  * Ask dmaengine for one more channel, best for ourselves, otherwise one that is
- * public, and shared with whoever wants one. It belongs to the caller.
+ * public, and shared with other clients. It belongs to the caller.
  */
 static struct dcbm_chan *dcbm_chan_claim(void)
 {
@@ -1317,15 +1317,14 @@ static struct dcbm_chan *dcbm_next_release(void)
 	return NULL;
 }
 
-/* Is any channel busy? There are no batches, so it could only be a test. */
-static bool dcbm_is_testing(void)
+static bool dcbm_any_in(enum dcbm_state state)
 {
 	struct dcbm_chan *dc;
 
 	guard(spinlock)(&dcbm_lock);
 	list_for_each_entry(dc, &dcbm_chans, node) {
 		guard(spinlock_irq)(&dc->lock);
-		if (dc->state == DCBM_BUSY)
+		if (dc->state == state)
 			return true;
 	}
 	return false;
@@ -1354,7 +1353,7 @@ static struct dcbm_chan *dcbm_next_stuck(bool once)
 
 /*
  * Stop engines that are stuck as far as their drivers can, but wait for none:
- * one that hangs must not hold up whoever is about to use all of memory.
+ * one that hangs must not hold up a reboot or the restore of an image.
  */
 static void dcbm_stop_stuck(void)
 {
@@ -1373,7 +1372,8 @@ static void dcbm_release_chans(void)
 {
 	struct dcbm_chan *dc;
 
-	wait_event(dcbm_wait, !dcbm_is_testing());
+	/* There are no batches, so a busy channel is being tested */
+	wait_event(dcbm_wait, !dcbm_any_in(DCBM_BUSY));
 	while ((dc = dcbm_next_release())) {
 		if (dc->chan)
 			dcbm_chan_release(dc, false);
@@ -1402,25 +1402,23 @@ static bool dcbm_mark_leaving(struct dma_chan *chan)
 }
 
 /*
- * Find a channel that is leaving and that nobody uses. Returns false as long as
- * there are some in use, else true, with @found, or NULL if there is none left.
+ * Take @chan from service once nobody uses it. Returns false as long as
+ * somebody does, else true, with @found, or NULL if it is no longer ours.
  */
-static bool dcbm_next_leaving(struct dcbm_chan **found, bool *stuck)
+static bool dcbm_take_leaving(struct dma_chan *chan, struct dcbm_chan **found,
+			      bool *stuck)
 {
 	struct dcbm_chan *dc;
-	bool busy = false;
 
 	*found = NULL;
 	guard(spinlock)(&dcbm_lock);
 	list_for_each_entry(dc, &dcbm_chans, node) {
 		guard(spinlock_irq)(&dc->lock);
-		if (!dc->leaving || !dc->chan)
+		if (dc->chan != chan)
 			continue;
 		if (dc->state == DCBM_BUSY || dc->state == DCBM_RELEASING ||
-		    dc->releasing) {
-			busy = true;
-			continue;
-		}
+		    dc->releasing)
+			return false;
 		*stuck = dc->state == DCBM_STUCK;
 		/* Its callback has to see that it is stuck */
 		if (*stuck)
@@ -1430,7 +1428,7 @@ static bool dcbm_next_leaving(struct dcbm_chan **found, bool *stuck)
 		*found = dc;
 		return true;
 	}
-	return !busy;
+	return true;
 }
 
 /*
@@ -1454,10 +1452,8 @@ static int dcbm_chan_goes(struct notifier_block *nb, unsigned long event,
 		if (!dcbm_mark_leaving(chan))
 			return NOTIFY_DONE;
 
-	for (;;) {
-		wait_event(dcbm_wait, dcbm_next_leaving(&dc, &stuck));
-		if (!dc)
-			break;
+	wait_event(dcbm_wait, dcbm_take_leaving(chan, &dc, &stuck));
+	if (dc) {
 		pr_info("%s (%s) is unregistered by its driver, and released\n",
 			dc->name, dev_name(dc->dev));
 		dcbm_chan_drop(dc, stuck);
@@ -1600,7 +1596,7 @@ static int dcbm_pm_notify(struct notifier_block *nb, unsigned long event,
 	case PM_SUSPEND_PREPARE:
 	case PM_HIBERNATION_PREPARE:
 	case PM_RESTORE_PREPARE:
-		/* To have /dev/snapshot open is one sleep, and it has others */
+		/* An open /dev/snapshot is a sleep that can hold others */
 		if (!dcbm_sleeping)
 			dcbm_on_wakeup = dcbm_offloading;
 		dcbm_sleeping = true;
@@ -1608,7 +1604,7 @@ static int dcbm_pm_notify(struct notifier_block *nb, unsigned long event,
 			dcbm_stop();
 			pr_info("off while the system sleeps\n");
 		}
-		/* All of memory is about to be what it was */
+		/* The image goes to memory that these may still write to */
 		if (event == PM_RESTORE_PREPARE)
 			dcbm_stop_stuck();
 		break;
@@ -1922,19 +1918,6 @@ static int __init dcbm_init(void)
 }
 late_initcall(dcbm_init); /* built in, after the drivers of the engines */
 
-static bool dcbm_any_stuck(void)
-{
-	struct dcbm_chan *dc;
-
-	guard(spinlock)(&dcbm_lock);
-	list_for_each_entry(dc, &dcbm_chans, node) {
-		guard(spinlock_irq)(&dc->lock);
-		if (dc->state == DCBM_STUCK)
-			return true;
-	}
-	return false;
-}
-
 static void __exit dcbm_exit(void)
 {
 	struct dcbm_chan *dc;
@@ -1954,14 +1937,14 @@ static void __exit dcbm_exit(void)
 	 * A batch can have given up one that cannot be terminated, after it was
 	 * too late to pin the module. Its callback must find us here.
 	 */
-	if (dcbm_any_stuck())
+	if (dcbm_any_in(DCBM_STUCK))
 		pr_warn("waiting for an engine to answer\n");
-	wait_event(dcbm_wait, !dcbm_any_stuck());
+	wait_event(dcbm_wait, !dcbm_any_in(DCBM_STUCK));
 	dcbm_release_chans();
 	dcbm_forget_unfit();
-	/* Late: the release of channels may meet one that is unregistered */
+	/* Late: a channel may be unregistered while others are released */
 	dcbm_unregister_notifiers();
-	/* That may have met one, and left its entry */
+	/* The notifier leaves the entry of a channel that it released */
 	dcbm_release_chans();
 
 	list_for_each_entry(dc, &dcbm_chans, node)

@@ -1650,8 +1650,8 @@ static void test_late_taken(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, dc->state, DCBM_BUSY);
 }
 
-/* Whoever lets go of a stuck channel is alone in that, even if it answers */
-static void test_late_releasing(struct kunit *test)
+/* A channel in service that answered nothing in time */
+static struct dcbm_chan *test_start_stuck(struct kunit *test)
 {
 	struct dcbm_test *t = test->priv;
 	struct dcbm_chan *dc;
@@ -1661,6 +1661,16 @@ static void test_late_releasing(struct kunit *test)
 	t->chans[0].silent_from = 1;
 	dc = test_start(test);
 	KUNIT_EXPECT_FALSE(test, dcbm_finish(dc, &t->batch, jiffies));
+	return dc;
+}
+
+/* A channel that is being released is nobody else's, even if it answers */
+static void test_late_releasing(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct dcbm_chan *dc;
+
+	dc = test_start_stuck(test);
 	KUNIT_EXPECT_PTR_EQ(test, dcbm_next_stuck(false), dc);
 	KUNIT_EXPECT_NULL(test, dcbm_next_stuck(false));
 
@@ -1672,17 +1682,13 @@ static void test_late_releasing(struct kunit *test)
 	KUNIT_EXPECT_PTR_EQ(test, dcbm_next_release(), dc);
 }
 
-/* Stopped for a reboot, once, and then left for whoever comes */
+/* Stopped for a reboot, once, and released later */
 static void test_stop_stuck(struct kunit *test)
 {
 	struct dcbm_test *t = test->priv;
 	struct dcbm_chan *dc;
 
-	test_serve(test, 1);
-	test_add_many(test, 3, 0);
-	t->chans[0].silent_from = 1;
-	dc = test_start(test);
-	KUNIT_EXPECT_FALSE(test, dcbm_finish(dc, &t->batch, jiffies));
+	dc = test_start_stuck(test);
 	dcbm_stop_stuck();
 	KUNIT_EXPECT_NULL(test, dcbm_next_stuck(true));
 	KUNIT_EXPECT_PTR_EQ(test, dcbm_next_stuck(false), dc);

@@ -62,10 +62,10 @@ help:
 .PHONY: packages fetch tree edited-tree kernel vanilla ptdma selftests sim build
 
 packages:
-	@vm/install
+	@harness/setup/install
 
 fetch: packages
-	@vm/fetch $(BUILD)/fetch virtme-ng qemu $(if $(KERNEL),,linux)
+	@harness/setup/fetch $(BUILD)/fetch virtme-ng qemu $(if $(KERNEL),,linux)
 
 COMPOSE_TREE = vm/compose tree --tree $(TREE) $(if $(KERNEL),--kernel $(KERNEL),\
 	--source $(BUILD)/fetch/linux-source-7.3.tar.xz)
@@ -136,7 +136,7 @@ test-debug: build
 	@vm/test -k $(KBUILD)-debug
 
 plot-packages:
-	@vm/install plot
+	@harness/setup/install plot
 
 bench: build vanilla plot-packages
 	@harness/bench/bench $(BENCH_ARGS)

@@ -78,18 +78,18 @@ edited-tree: fetch
 	@$(COMPOSE_TREE) --keep-edits
 
 kernel: edited-tree
-	@vm/build-kernel $(TREE) $(KBUILD) vm/config/kernel.config
+	@harness/kbuild/kernel $(TREE) $(KBUILD) harness/kbuild/kernel.config
 
 # The same without the series
 vanilla: kernel
-	@vm/build-vanilla $(TREE) $(KBUILD) vm/config/kernel.config $(BUILD)/vanilla
+	@harness/kbuild/vanilla $(TREE) $(KBUILD) harness/kbuild/kernel.config $(BUILD)/vanilla
 	@harness/sim/build $(BUILD)/vanilla/linux $(BUILD)/vanilla/kernel
 
 ptdma: packages
 	@$(MAKE) -s -C vm/ptdma O=$(BUILD)/ptdma
 
 selftests: kernel
-	@vm/build-selftests $(TREE) $(KBUILD) $(SELFTESTS)
+	@harness/kbuild/selftests $(TREE) $(KBUILD) $(SELFTESTS)
 
 # What the machine in simulated time needs
 sim: kernel
@@ -131,8 +131,8 @@ test-long: build vanilla series
 # The same on a kernel with KASAN, lockdep, DEBUG_VM and DMA_API_DEBUG: what
 # needs a booted kernel, some ten times slower
 test-debug: build
-	@cat vm/config/kernel.config vm/config/debug.config >$(BUILD)/debug.config
-	@vm/build-kernel $(TREE) $(KBUILD)-debug $(BUILD)/debug.config
+	@cat harness/kbuild/kernel.config harness/kbuild/debug.config >$(BUILD)/debug.config
+	@harness/kbuild/kernel $(TREE) $(KBUILD)-debug $(BUILD)/debug.config
 	@vm/test -k $(KBUILD)-debug
 
 plot-packages:
@@ -147,7 +147,7 @@ profile: build
 # Not a kernel, only the selftest
 bench-hw: edited-tree plot-packages
 	@mkdir -p $(KBUILD) $(BUILD)/bench
-	@vm/build-selftests $(TREE) $(KBUILD) $(SELFTESTS)
+	@harness/kbuild/selftests $(TREE) $(KBUILD) $(SELFTESTS)
 	@harness/bench/bench-hw -p $(SELFTESTS)/mm/migrate_offload -o $(BUILD)/bench/hw.csv $(BENCH_ARGS)
 
 check: series

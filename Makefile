@@ -67,7 +67,7 @@ packages:
 fetch: packages
 	@harness/setup/fetch $(BUILD)/fetch virtme-ng qemu $(if $(KERNEL),,linux)
 
-COMPOSE_TREE = vm/compose tree --tree $(TREE) $(if $(KERNEL),--kernel $(KERNEL),\
+COMPOSE_TREE = harness/series/compose tree --tree $(TREE) $(if $(KERNEL),--kernel $(KERNEL),\
 	--source $(BUILD)/fetch/linux-source-7.3.tar.xz)
 
 tree: fetch
@@ -102,10 +102,10 @@ build: kernel ptdma selftests sim
 .PHONY: refresh series
 
 refresh:
-	@vm/compose refresh --tree $(TREE) $(if $(PATCH),--patch $(PATCH))
+	@harness/series/compose refresh --tree $(TREE) $(if $(PATCH),--patch $(PATCH))
 
 series: edited-tree
-	@vm/compose series --tree $(TREE) --out $(BUILD)/series $(if $(POSTER),--from "$$POSTER")
+	@harness/series/compose series --tree $(TREE) --out $(BUILD)/series $(if $(POSTER),--from "$$POSTER")
 	@cd $(TREE) && scripts/get_maintainer.pl --nogit --nogit-fallback --nofixes \
 		--norolestats $(BUILD)/series/*.patch \
 		>$(BUILD)/series/recipients

@@ -86,7 +86,7 @@ vanilla: kernel
 	@harness/sim/build $(BUILD)/vanilla/linux $(BUILD)/vanilla/kernel
 
 ptdma: packages
-	@$(MAKE) -s -C vm/ptdma O=$(BUILD)/ptdma
+	@$(MAKE) -s -C harness/devices/ptdma O=$(BUILD)/ptdma
 
 selftests: kernel
 	@harness/kbuild/selftests $(TREE) $(KBUILD) $(SELFTESTS)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Run the unit tests of a script, and count them as vm/steps.sh wants it"""
+"""Run the unit tests of a script, and count them as harness/lib/steps.sh wants it"""
 
 import sys
 import unittest

@@ -6,7 +6,7 @@
 
 set -uo pipefail
 
-top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cd "$top" || exit 1
 export BUILD=${BUILD:-$top/build}
 tree=$BUILD/linux

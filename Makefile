@@ -53,7 +53,7 @@ help:
 	@echo '  make clean     remove what was built; distclean: and what was fetched'
 	@echo
 	@echo 'KERNEL=DIR takes your own v7.3 tree as the base. BENCH_ARGS= goes to'
-	@echo 'harness/bench/bench or harness/bench/bench-hw, BOOT_ARGS= to vm/boot; each says'
+	@echo 'harness/bench/bench or harness/bench/bench-hw, BOOT_ARGS= to harness/boot; each says'
 	@echo 'with -h what it takes. RUN_ARGS= has make run run only the benchmark on the'
 	@echo 'machine with DMA engines, see "make run RUN_ARGS=-h".'
 
@@ -115,12 +115,12 @@ series: edited-tree
 .PHONY: run shell test test-long test-debug bench bench-hw profile plot-packages check
 
 run: build
-	@$(if $(RUN_ARGS),vm/boot $(BOOT_ARGS) -- vm/run $(RUN_ARGS),\
+	@$(if $(RUN_ARGS),harness/boot $(BOOT_ARGS) -- harness/guest/run $(RUN_ARGS),\
 		BOOT_ARGS='$(BOOT_ARGS)' harness/bench/run)
 
 shell: build
-	@echo 'In the machine, "vm/run -l" loads ptdma and dcbm; Ctrl-D leaves.'
-	@vm/boot $(BOOT_ARGS)
+	@echo 'In the machine, "harness/guest/run -l" loads ptdma and dcbm; Ctrl-D leaves.'
+	@harness/boot $(BOOT_ARGS)
 
 test: build series
 	@vm/test

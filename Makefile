@@ -123,17 +123,17 @@ shell: build
 	@harness/boot $(BOOT_ARGS)
 
 test: build series
-	@vm/test
+	@harness/suites/all
 
 test-long: build vanilla series
-	@vm/test -l
+	@harness/suites/all -l
 
 # The same on a kernel with KASAN, lockdep, DEBUG_VM and DMA_API_DEBUG: what
 # needs a booted kernel, some ten times slower
 test-debug: build
 	@cat harness/kbuild/kernel.config harness/kbuild/debug.config >$(BUILD)/debug.config
 	@harness/kbuild/kernel $(TREE) $(KBUILD)-debug $(BUILD)/debug.config
-	@vm/test -k $(KBUILD)-debug
+	@harness/suites/all -k $(KBUILD)-debug
 
 plot-packages:
 	@harness/setup/install plot

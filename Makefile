@@ -151,7 +151,7 @@ bench-hw: edited-tree plot-packages
 	@harness/bench/bench-hw -p $(SELFTESTS)/mm/migrate_offload -o $(BUILD)/bench/hw.csv $(BENCH_ARGS)
 
 check: series
-	@vm/check
+	@harness/check/all
 
 .PHONY: clean distclean
 clean:

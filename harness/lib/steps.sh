@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# Sourced by harness/suites/all and vm/check: run steps, keep their output in files,
+# Sourced by harness/suites/all and harness/check/all: run steps, keep their output in files,
 # count what passed, and say so at the end.
 
 set -uo pipefail

@@ -158,7 +158,7 @@ clean:
 	rm -rf $(KBUILD) $(KBUILD)-debug $(KBUILD)*-sim $(SELFTESTS) $(BUILD)/ptdma \
 		$(BUILD)/series $(BUILD)/sim $(BUILD)/run $(BUILD)/profile \
 		$(BUILD)/vanilla $(BUILD)/kunit $(BUILD)/rules $(BUILD)/check \
-		$(BUILD)/check-arch $(BUILD)/vm $(BUILD)/test $(BUILD)/bench \
+		$(BUILD)/check-arch $(BUILD)/machine $(BUILD)/test $(BUILD)/bench \
 		$(BUILD)/odd-dma $(BUILD)/example
 
 # build/linux may hold edits that nobody has written back

@@ -4,9 +4,14 @@
 # Sourced by all scripts, on the host and in the guest: how they end, and how
 # results are counted.
 
-# die WHAT [NEXT]: say what is wrong, with the name of the script, and what to do
+# die WHAT [NEXT]: say what is wrong, with the name of the script, how the log
+# $LOG ends if there is one, and what to do next
 die() {
 	echo "${0##*harness/}: $1${2:+; next: $2}" >&2
+	if [ -s "${LOG:-}" ]; then
+		echo "the last lines of $LOG:" >&2
+		tail -n 12 "$LOG" | sed 's/^/    /' >&2
+	fi
 	exit 1
 }
 

@@ -6,6 +6,9 @@
 
 set -uo pipefail
 
+# shellcheck source=common.sh
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cd "$top" || exit 1
 export BUILD=${BUILD:-$top/build}
@@ -46,30 +49,16 @@ step() {
 	return $status
 }
 
-# suite TITLE COMMAND...: counts the command's own results, TAP lines or a last
-# line "N passed, N failed, N skipped". A suite that counts nothing has failed,
-# and so has one that ends with an error but reports none.
+# suite TITLE COMMAND...: counts the command's own results
 suite() {
-	local title=$1 start=$SECONDS status=0 log last p f s
+	local title=$1 start=$SECONDS status=0 log p f s
 	shift
 	log=$logs/${title//[^a-zA-Z0-9]/-}.log
 
 	[[ $title =~ $only ]] || return 0
 	"$@" >"$log" 2>&1 </dev/null || status=$?
-	last=$(grep -E '^[0-9]+ passed, [0-9]+ failed(, [0-9]+ skipped)?$' "$log" |
-		tail -n 1)
-	if [ -n "$last" ]; then
-		read -r p f s <<<"$(tr -dc '0-9 ' <<<"$last")"
-		s=${s:-0}
-	else
-		s=$(grep -cE '^ok .*# *SKIP' "$log")
-		p=$(($(grep -cE '^ok ' "$log") - s))
-		f=$(grep -cE '^not ok ' "$log")
-		grep -E '^ok .*# *SKIP' "$log" | sed 's/^ok [0-9]* */skipped /'
-	fi
-	if ((f == 0 && (status != 0 || p == 0))); then
-		f=1
-	fi
+	count_results "$log" $status
+	grep -E '^ok .*# *SKIP' "$log" | sed 's/^ok [0-9]* */skipped /'
 	report "$log" $((SECONDS - start)) $((f != 0)) "$title: $p passed, $f failed, $s skipped"
 	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 	((f == 0))

@@ -24,38 +24,38 @@ SAY		= @printf '==> %s\n'
 help:
 	@echo 'migrate-offload: batch copying and DMA offload for page migration'
 	@echo
-	@echo '  make run       build all, boot a machine with emulated DMA engines, move and'
-	@echo '                 verify memory; boot one in simulated time, and print what'
-	@echo '                 offloading brings'
-	@echo '  make test      all tests'
-	@echo '  make test-long  those that take long: KUnit on x86_64, each rule removed and'
-	@echo '                 its test seen failing, ten minutes of stress, other tests of'
-	@echo "                 mm compared with vanilla's results, and each patch built in"
-	@echo '                 each configuration'
-	@echo '  make test-debug  those that boot, on a kernel that looks for mistakes;'
-	@echo '                 takes hours'
-	@echo '  make bench     vanilla, patched, dcbm with 1 to 16 channels, and the RFC: what'
-	@echo '                 they reach in simulated time, in tables and pictures'
-	@echo '  make profile   instructions by function; PROFILE_ARGS="-s 64K -m dcbm -c 4"'
-	@echo '  make bench-hw  throughput and latency with the engines of this machine, on'
-	@echo '                 the kernel that it runs; as root'
-	@echo '  make check     checkpatch, sparse, W=1, kernel-doc, a build of each patch'
-	@echo '  make shell     a shell in the booted machine'
+	@echo 'try'
+	@echo '  make run        build all, move and verify memory on a machine with DMA engines,'
+	@echo '                  and print what offloading brings in simulated time    20 min'
+	@echo '  make shell      a shell in the booted machine                           20 s'
+	@echo 'test'
+	@echo '  make smoke      the quickest of the tests, after a change              5 min'
+	@echo '  make test       what CI runs                                          35 min'
+	@echo '  make check      checkpatch, sparse, kernel-doc, documents; each patch is'
+	@echo '                  compiled; GROUP=NN: one posting, with what it needs    10 min'
+	@echo '  make test-long  KUnit on x86_64, each rule taken out, stress, the tests of mm'
+	@echo '                  and other architectures                               hours'
+	@echo '  make test-debug what boots, on a kernel that looks for mistakes        hours'
+	@echo 'measure'
+	@echo '  make bench      vanilla, patched, dcbm with 1 to 16 channels, and the RFC, in'
+	@echo '                  simulated time; tables and pictures                   15 min'
+	@echo '  make profile    instructions by function;'
+	@echo '                  PROFILE_ARGS="-s 64K -m dcbm -c 4"                     1 min'
+	@echo '  make bench-hw   the engines of this machine; as root                  10 min'
+	@echo 'develop'
+	@echo '  make tree       base and series as a git repository in build/linux     1 min'
+	@echo '  make refresh    write its commits back to this repository; PATCH=N: make its'
+	@echo '                  uncommitted edits part of patch N                       10 s'
+	@echo '  make kernel     the kernel that is booted; also fetch, ptdma, selftests, sim'
+	@echo '  make clean      remove what was built; distclean: and what was fetched'
+	@echo 'post'
+	@echo '  make series     the patches as mails for git am, in build/series, and who'
+	@echo "                  should get them; GROUP=NN, POSTER='Name <address>'       5 s"
 	@echo
-	@echo '  make tree      base and series as a git repository in build/linux'
-	@echo '  make refresh   write the commits of build/linux back to this repository;'
-	@echo '                 with PATCH=N, its uncommitted edits become part of patch N'
-	@echo '  make series    the patches as mails for git am, in build/series, and who'
-	@echo '                 should get them, in build/series/recipients; to post them, with'
-	@echo "                 POSTER='Name <address>', who is their author, and signs off"
-	@echo
-	@echo '  make kernel    the kernel that is booted; also fetch, ptdma, selftests'
-	@echo '  make clean     remove what was built; distclean: and what was fetched'
-	@echo
-	@echo 'KERNEL=DIR takes your own v7.3 tree as the base. BENCH_ARGS= goes to'
-	@echo 'harness/bench/bench or harness/bench/bench-hw, BOOT_ARGS= to harness/boot; each says'
-	@echo 'with -h what it takes. RUN_ARGS= has make run run only the benchmark on the'
-	@echo 'machine with DMA engines, see "make run RUN_ARGS=-h".'
+	@echo 'The times are those of 2 cores without a cache. KERNEL=DIR takes your own v7.3'
+	@echo 'tree as the base. BENCH_ARGS=, BOOT_ARGS=, PROFILE_ARGS=, RUN_ARGS= go to'
+	@echo 'harness/bench/bench, harness/boot, harness/sim/profile and harness/guest/run,'
+	@echo 'each of which answers -h. So does each other script; see harness/README.md.'
 
 # ---- what has to be there ----
 
@@ -112,7 +112,7 @@ series: edited-tree
 
 # ---- the machine ----
 
-.PHONY: run shell test test-long test-debug bench bench-hw profile plot-packages check
+.PHONY: run shell smoke test test-long test-debug bench bench-hw profile plot-packages check
 
 run: build
 	@$(if $(RUN_ARGS),harness/boot $(BOOT_ARGS) -- harness/guest/run $(RUN_ARGS),\
@@ -121,6 +121,9 @@ run: build
 shell: build
 	@echo 'In the machine, "harness/guest/run -l" loads ptdma and dcbm; Ctrl-D leaves.'
 	@harness/boot $(BOOT_ARGS)
+
+smoke: build series
+	@harness/suites/all -s
 
 test: build series
 	@harness/suites/all

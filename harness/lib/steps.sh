@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# Sourced by harness/suites/all and harness/check/all: run steps, keep their output in files,
-# count what passed, and say so at the end.
+# Sourced by scripts that consist of steps and suites: run them, keep their output
+# in files, count what passed, and say so at the end. With $listing, all that is
+# only listed.
 
 set -uo pipefail
 
@@ -15,6 +16,13 @@ export BUILD=${BUILD:-$top/build}
 tree=$BUILD/linux
 passed=0 failed=0 skipped=0
 only=	# a pattern: what has another title is left out
+listing=
+
+# wanted TITLE: is it to be run
+wanted() {
+	[ -z "$listing" ] || { echo "$1"; return 1; }
+	[[ $1 =~ $only ]]
+}
 
 # report FILE SECONDS STATUS TITLE: one line, and why if it failed
 report() {
@@ -38,7 +46,7 @@ step() {
 	shift
 	log=$logs/${title//[^a-zA-Z0-9]/-}.log
 
-	[[ $title =~ $only ]] || return 0
+	wanted "$title" || return 0
 	"$@" >"$log" 2>&1 </dev/null || status=$?
 	report "$log" $((SECONDS - start)) $status "$title"
 	if ((status == 0)); then
@@ -55,7 +63,7 @@ suite() {
 	shift
 	log=$logs/${title//[^a-zA-Z0-9]/-}.log
 
-	[[ $title =~ $only ]] || return 0
+	wanted "$title" || return 0
 	"$@" >"$log" 2>&1 </dev/null || status=$?
 	count_results "$log" $status
 	grep -E '^ok .*# *SKIP' "$log" | sed 's/^ok [0-9]* */skipped /'
@@ -65,15 +73,15 @@ suite() {
 }
 
 skip() {
+	wanted "$1" || return 0
 	echo "skipped $1"
 	skipped=$((skipped + 1))
 }
 
 summary() {
+	[ -z "$listing" ] || return 0
+	((passed + failed + skipped)) ||
+		die "no title matches '$only'" "choose from ${0##*harness/} --list"
 	echo "$passed passed, $failed failed, $skipped skipped"
-	if ((passed + failed + skipped == 0)); then
-		echo "nothing was run${only:+: no title matches '$only'}" >&2
-		return 1
-	fi
 	((failed == 0))
 }

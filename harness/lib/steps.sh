@@ -78,6 +78,31 @@ skip() {
 	skipped=$((skipped + 1))
 }
 
+# lanes FUNCTION...: call them at the same time, and count what all of them do
+lanes() {
+	local lane counts pids=() p f s
+
+	if [ -n "$listing" ]; then
+		for lane; do $lane; done
+		return
+	fi
+	counts=$(mktemp -d)
+	for lane; do
+		{
+			passed=0 failed=0 skipped=0
+			$lane
+			echo "$passed $failed $skipped" >"$counts/$lane"
+		} &
+		pids+=($!)
+	done
+	wait "${pids[@]}"
+	for lane; do
+		read -r p f s <"$counts/$lane" || p=0 f=1 s=0
+		passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+	done
+	rm -rf "$counts"
+}
+
 summary() {
 	[ -z "$listing" ] || return 0
 	((passed + failed + skipped)) ||

@@ -10,6 +10,9 @@ SELFTESTS	:= $(BUILD)/selftests
 # The base: Debian's linux-source-7.3, or the user's own v7.3 tree
 KERNEL		?=
 
+# A group of series/, by number or name. Not from the environment: tcsh has GROUP there
+GROUP		:=
+
 # The same object for the same source, wherever and whenever it is built
 export CCACHE_BASEDIR	:= $(BUILD)
 export CCACHE_NOHASHDIR	:= 1
@@ -39,15 +42,16 @@ help:
 	@echo '  make profile   instructions by function; PROFILE_ARGS="-s 64K -m dcbm -c 4"'
 	@echo '  make bench-hw  throughput and latency with the engines of this machine, on'
 	@echo '                 the kernel that it runs; as root'
-	@echo '  make check     checkpatch, sparse, W=1, kernel-doc, a build of each patch'
+	@echo '  make check     checkpatch, sparse, W=1, kernel-doc, a build of each patch; with'
+	@echo '                 GROUP=NN, a build of its patches with only what they depend on'
 	@echo '  make shell     a shell in the booted machine'
 	@echo
 	@echo '  make tree      base and series as a git repository in build/linux'
-	@echo '  make refresh   write the commits of build/linux back to this repository;'
-	@echo '                 with PATCH=N, its uncommitted edits become part of patch N'
-	@echo '  make series    the patches as mails for git am, in build/series, and who'
-	@echo '                 should get them, in build/series/recipients; to post them, with'
-	@echo "                 POSTER='Name <address>', who is their author, and signs off"
+	@echo '  make refresh   write the commits of build/linux back to this repository; with'
+	@echo '                 PATCH=GROUP/N, its uncommitted edits become part of that patch'
+	@echo '  make series    each group of patches as mails for git am, in build/series, and'
+	@echo '                 who should get them, in a file recipients beside them; one group'
+	@echo "                 with GROUP=NN; with POSTER='Name <address>', who is their author"
 	@echo
 	@echo '  make kernel    the kernel that is booted; also fetch, ptdma, selftests'
 	@echo '  make clean     remove what was built; distclean: and what was fetched'
@@ -59,7 +63,7 @@ help:
 
 # ---- what has to be there ----
 
-.PHONY: packages fetch tree edited-tree kernel vanilla ptdma selftests sim build
+.PHONY: packages fetch source tree edited-tree kernel vanilla ptdma selftests sim build
 
 packages:
 	@harness/setup/install
@@ -67,17 +71,22 @@ packages:
 fetch: packages
 	@harness/setup/fetch $(BUILD)/fetch virtme-ng qemu $(if $(KERNEL),,linux)
 
+# What a tree is made of. With KERNEL=, git and python3 are all that it takes
+source:
+	$(if $(KERNEL),,@harness/setup/install series && \
+		harness/setup/fetch $(BUILD)/fetch linux)
+
 COMPOSE_TREE = harness/series/compose tree --tree $(TREE) $(if $(KERNEL),--kernel $(KERNEL),\
 	--source $(BUILD)/fetch/linux-source-7.3.tar.xz)
 
-tree: fetch
+tree: source
 	@$(COMPOSE_TREE)
 
 # What is built may have edits that are not in series/ yet
-edited-tree: fetch
+edited-tree: source
 	@$(COMPOSE_TREE) --keep-edits
 
-kernel: edited-tree
+kernel: fetch edited-tree
 	@harness/kbuild/kernel $(TREE) $(KBUILD) harness/kbuild/kernel.config
 
 # The same without the series
@@ -105,10 +114,9 @@ refresh:
 	@harness/series/compose refresh --tree $(TREE) $(if $(PATCH),--patch $(PATCH))
 
 series: edited-tree
-	@harness/series/compose series --tree $(TREE) --out $(BUILD)/series $(if $(POSTER),--from "$$POSTER")
-	@cd $(TREE) && scripts/get_maintainer.pl --nogit --nogit-fallback --nofixes \
-		--norolestats $(BUILD)/series/*.patch \
-		>$(BUILD)/series/recipients
+	@harness/series/compose series --tree $(TREE) --out $(BUILD)/series \
+		$(if $(POSTER),--from "$$POSTER") $(if $(GROUP),--group '$(GROUP)')
+	@harness/series/recipients $(TREE) $(BUILD)/series
 
 # ---- the machine ----
 
@@ -145,13 +153,14 @@ profile: build
 	@harness/sim/profile $(PROFILE_ARGS)
 
 # Not a kernel, only the selftest
-bench-hw: edited-tree plot-packages
+bench-hw: packages edited-tree plot-packages
 	@mkdir -p $(KBUILD) $(BUILD)/bench
 	@harness/kbuild/selftests $(TREE) $(KBUILD) $(SELFTESTS)
 	@harness/bench/bench-hw -p $(SELFTESTS)/mm/migrate_offload -o $(BUILD)/bench/hw.csv $(BENCH_ARGS)
 
-check: series
-	@harness/check/all
+check: packages $(if $(GROUP),edited-tree,series)
+	@$(if $(GROUP),harness/series/compose group-tree --tree $(TREE) --group '$(GROUP)')
+	@GROUP='$(GROUP)' harness/check/all
 
 .PHONY: clean distclean
 clean:

@@ -10,6 +10,9 @@ SELFTESTS	:= $(BUILD)/selftests
 # The base: Debian's linux-source-7.3, or the user's own v7.3 tree
 KERNEL		?=
 
+# A group of series/, by number or name. Not from the environment: tcsh has GROUP there
+GROUP		:=
+
 # The same object for the same source, wherever and whenever it is built
 export CCACHE_BASEDIR	:= $(BUILD)
 export CCACHE_NOHASHDIR	:= 1
@@ -44,8 +47,8 @@ help:
 	@echo '  make bench-hw   the engines of this machine; as root                  10 min'
 	@echo 'develop'
 	@echo '  make tree       base and series as a git repository in build/linux     1 min'
-	@echo '  make refresh    write its commits back to this repository; PATCH=N: make its'
-	@echo '                  uncommitted edits part of patch N                       10 s'
+	@echo '  make refresh    write its commits back to this repository; PATCH=GROUP/N: make'
+	@echo '                  its uncommitted edits part of that patch                10 s'
 	@echo '  make kernel     the kernel that is booted; also fetch, ptdma, selftests, sim'
 	@echo '  make clean      remove what was built; distclean: and what was fetched'
 	@echo 'post'
@@ -59,7 +62,7 @@ help:
 
 # ---- what has to be there ----
 
-.PHONY: packages fetch tree edited-tree kernel vanilla ptdma selftests sim build
+.PHONY: packages fetch source tree edited-tree kernel vanilla ptdma selftests sim build
 
 packages:
 	@harness/setup/install
@@ -67,17 +70,22 @@ packages:
 fetch: packages
 	@harness/setup/fetch $(BUILD)/fetch virtme-ng qemu $(if $(KERNEL),,linux)
 
+# What a tree is made of. With KERNEL=, git and python3 are all that it takes
+source:
+	$(if $(KERNEL),,@harness/setup/install series && \
+		harness/setup/fetch $(BUILD)/fetch linux)
+
 COMPOSE_TREE = harness/series/compose tree --tree $(TREE) $(if $(KERNEL),--kernel $(KERNEL),\
 	--source $(BUILD)/fetch/linux-source-7.3.tar.xz)
 
-tree: fetch
+tree: source
 	@$(COMPOSE_TREE)
 
 # What is built may have edits that are not in series/ yet
-edited-tree: fetch
+edited-tree: source
 	@$(COMPOSE_TREE) --keep-edits
 
-kernel: edited-tree
+kernel: fetch edited-tree
 	@harness/kbuild/kernel $(TREE) $(KBUILD) harness/kbuild/kernel.config
 
 # The same without the series
@@ -105,10 +113,9 @@ refresh:
 	@harness/series/compose refresh --tree $(TREE) $(if $(PATCH),--patch $(PATCH))
 
 series: edited-tree
-	@harness/series/compose series --tree $(TREE) --out $(BUILD)/series $(if $(POSTER),--from "$$POSTER")
-	@cd $(TREE) && scripts/get_maintainer.pl --nogit --nogit-fallback --nofixes \
-		--norolestats $(BUILD)/series/*.patch \
-		>$(BUILD)/series/recipients
+	@harness/series/compose series --tree $(TREE) --out $(BUILD)/series \
+		$(if $(POSTER),--from "$$POSTER") $(if $(GROUP),--group '$(GROUP)')
+	@harness/series/recipients $(TREE) $(BUILD)/series
 
 # ---- the machine ----
 
@@ -148,13 +155,14 @@ profile: build
 	@harness/sim/profile $(PROFILE_ARGS)
 
 # Not a kernel, only the selftest
-bench-hw: edited-tree plot-packages
+bench-hw: packages edited-tree plot-packages
 	@mkdir -p $(KBUILD) $(BUILD)/bench
 	@harness/kbuild/selftests $(TREE) $(KBUILD) $(SELFTESTS)
 	@harness/bench/bench-hw -p $(SELFTESTS)/mm/migrate_offload -o $(BUILD)/bench/hw.csv $(BENCH_ARGS)
 
-check: series
-	@harness/check/all
+check: packages $(if $(GROUP),edited-tree,series)
+	@$(if $(GROUP),harness/series/compose group-tree --tree $(TREE) --group '$(GROUP)')
+	@GROUP='$(GROUP)' harness/check/all
 
 .PHONY: clean distclean
 clean:

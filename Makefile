@@ -148,7 +148,7 @@ profile: build
 bench-hw: edited-tree plot-packages
 	@mkdir -p $(KBUILD) $(BUILD)/bench
 	@harness/kbuild/selftests $(TREE) $(KBUILD) $(SELFTESTS)
-	@harness/bench/bench-hw -p $(SELFTESTS)/mm/migrate_offload -o $(BUILD)/bench/hw.csv $(BENCH_ARGS)
+	@harness/bench/bench-hw -p $(SELFTESTS)/mm/migrate_offload/bench -o $(BUILD)/bench/hw.csv $(BENCH_ARGS)
 
 check: series
 	@harness/check/all

@@ -158,7 +158,7 @@ profile: build
 bench-hw: packages edited-tree plot-packages
 	@mkdir -p $(KBUILD) $(BUILD)/bench
 	@harness/kbuild/selftests $(TREE) $(KBUILD) $(SELFTESTS)
-	@harness/bench/bench-hw -p $(SELFTESTS)/mm/migrate_offload -o $(BUILD)/bench/hw.csv $(BENCH_ARGS)
+	@harness/bench/bench-hw -p $(SELFTESTS)/mm/migrate_offload/bench -o $(BUILD)/bench/hw.csv $(BENCH_ARGS)
 
 check: packages $(if $(GROUP),edited-tree,series)
 	@$(if $(GROUP),harness/series/compose group-tree --tree $(TREE) --group '$(GROUP)')

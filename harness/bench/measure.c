@@ -29,7 +29,7 @@
 
 #include "kselftest.h"
 #include "vm_util.h"
-#include "migrate_offload_util.h"
+#include "util.h"
 #include "sim-call.h"
 
 #define MAX_LIST	32

@@ -5,15 +5,15 @@
 # folios of a batch with DMA channels: its parameters, that they do what they
 # say, and that nothing is lost when offloading is switched on and off, or the
 # driver unloaded, under migration. The folios are moved and verified by
-# ./migrate_offload.
+# ./bench.
 #
 # Environment:
-#   KO_DIR    load dcbm from there, see migrate_offload_lib.sh
+#   KO_DIR    load dcbm from there, see testlib.sh
 #   TOGGLES   how many times to switch offloading under migration (40)
 
 # shellcheck disable=SC2317 # tests are called by their names
-# shellcheck source=migrate_offload_lib.sh
-source "$(dirname "$(readlink -f "$0")")"/migrate_offload_lib.sh
+# shellcheck source=lib.sh
+source "$(dirname "$(readlink -f "$0")")"/lib.sh
 
 TOGGLES=${TOGGLES:-40}
 REASONS=(compaction memory_failure memory_hotplug syscall_or_cpuset
@@ -33,6 +33,7 @@ none_offloaded()
 
 # ---- tests --------------------------------------------------------------
 
+register readable "parameters are readable and valid"
 test_readable()
 {
 	local name value ret=0
@@ -66,6 +67,7 @@ test_readable()
 GARBAGE=('\n' -1 99999999999999999999999 '\00001' '\0377\0376\0001' ' '
 	 "$(printf '9%.0s' {1..70000})")
 
+register bad_offloading "offloading: wrong values are refused"
 test_bad_offloading()
 {
 	is_refused "$PARAMS/offloading" "${GARBAGE[@]}" 2 maybe xyz || return 1
@@ -73,11 +75,13 @@ test_bad_offloading()
 	is_refused "$PARAMS/offloading" "${GARBAGE[@]}" 2 maybe xyz
 }
 
+register bad_nr_dma_chan "nr_dma_chan: wrong values are refused"
 test_bad_nr_dma_chan()
 {
 	is_refused "$PARAMS/nr_dma_chan" "${GARBAGE[@]}" 0 33 4294967296 eight 0x 1x '1 2'
 }
 
+register bad_reason_mask "reason_mask: wrong values are refused"
 test_bad_reason_mask()
 {
 	is_refused "$PARAMS/reason_mask" "${GARBAGE[@]}" compactoin \
@@ -85,6 +89,7 @@ test_bad_reason_mask()
 		'compaction demotion' COMPACTIONS
 }
 
+register bad_min_bytes "min_bytes: wrong values are refused"
 test_bad_min_bytes()
 {
 	local name ret=0
@@ -96,16 +101,19 @@ test_bad_min_bytes()
 	return "$ret"
 }
 
+register bad_remote "remote: wrong values are refused"
 test_bad_remote()
 {
 	is_refused "$PARAMS/remote" "${GARBAGE[@]}" 2 maybe xyz
 }
 
+register bad_timeout_ms "timeout_ms: wrong values are refused"
 test_bad_timeout_ms()
 {
 	is_refused "$PARAMS/timeout_ms" "${GARBAGE[@]}" 0 60001 4294967296 soon 10s
 }
 
+register bad_max_batch_bytes "max_batch_bytes: wrong values are refused"
 test_bad_max_batch_bytes()
 {
 	has_max_batch || return
@@ -113,11 +121,13 @@ test_bad_max_batch_bytes()
 		1073741825 4294967296 18446744073709555712 many 512p
 }
 
+register readonly_channels "channels: cannot be written"
 test_readonly_channels()
 {
 	is_refused "$PARAMS/channels" 1 none
 }
 
+register reason_names "reason_mask: names, all, none and numbers"
 test_reason_names()
 {
 	local name got ret=0
@@ -150,6 +160,7 @@ test_reason_names()
 	return "$ret"
 }
 
+register chan_busy "nr_dma_chan: cannot change while offloading is on"
 test_chan_busy()
 {
 	set_param nr_dma_chan 1 || return 1
@@ -165,11 +176,13 @@ test_chan_busy()
 	set_param nr_dma_chan 2
 }
 
+register benchmark "every folio is offloaded, content verified"
 test_benchmark()
 {
 	bench -a -b 8M -r 1 -s 4K,64K,2M -c 1,2
 }
 
+register counters "counters count and can be reset"
 test_counters()
 {
 	local name
@@ -183,6 +196,7 @@ test_counters()
 	done
 }
 
+register reason_off "reason_mask: nothing is offloaded without the reason"
 test_reason_off()
 {
 	local mask
@@ -193,6 +207,7 @@ test_reason_off()
 	done
 }
 
+register reason_on "reason_mask: everything is offloaded with the reason"
 test_reason_on()
 {
 	set_param reason_mask syscall_or_cpuset || return 1
@@ -200,6 +215,7 @@ test_reason_on()
 }
 
 # Of folios of two sizes in the same batch, the smaller are the CPU's
+register min_bytes "smaller folios are left to the CPU"
 test_min_bytes()
 {
 	set_param min_bytes 1073741824 || return 1
@@ -217,12 +233,14 @@ test_min_bytes()
 	[ "$(param folios_migrated)" -gt 0 ]
 }
 
+register min_batch_bytes "smaller batches are left to the CPU"
 test_min_batch_bytes()
 {
 	set_param min_batch_bytes 1073741824 || return 1
 	none_offloaded
 }
 
+register batch_sizes "max_batch_bytes: small, odd and large batches"
 test_batch_sizes()
 {
 	local bytes
@@ -243,6 +261,7 @@ test_batch_sizes()
 }
 
 # Throughput and latency by the limit of a batch, which is as before then
+register batch_sweep "max_batch_bytes: throughput and latency by it"
 test_batch_sweep()
 {
 	local limit
@@ -253,6 +272,7 @@ test_batch_sweep()
 	[ "$(cat "$MAX_BATCH")" = "$limit" ]
 }
 
+register toggle "offloading switched on and off under migration"
 test_toggle()
 {
 	local i ret=0
@@ -274,6 +294,7 @@ test_toggle()
 	return "$ret"
 }
 
+register unload "dcbm unloaded under migration"
 test_unload()
 {
 	local i before ret=0
@@ -311,6 +332,7 @@ test_unload()
 	return "$ret"
 }
 
+register load_parameters "dcbm loaded with parameters, good and bad"
 test_load_parameters()
 {
 	local bad name values=() ret=0
@@ -352,12 +374,13 @@ test_load_parameters()
 	return "$ret"
 }
 
-test_hugetlb()
+register hugetlb_temporary "hugetlb pages moved to temporary pages"
+test_hugetlb_temporary()
 {
 	bench -H -r 2
 	case $? in
 	0) ;;
-	"$KSFT_SKIP") why="see above"; return "$KSFT_SKIP" ;;
+	"$KSFT_SKIP") skip "see above"; return ;;
 	*) return 1 ;;
 	esac
 	set_param offloading Y || return 1
@@ -407,6 +430,7 @@ vmstat_adds_up()
 	return 1
 }
 
+register vmstat "pgmigrate_offload_*: each page counts once, and adds up"
 test_vmstat()
 {
 	local -A vm
@@ -414,8 +438,8 @@ test_vmstat()
 
 	page=$(getconf PAGESIZE)
 	if ! grep -q pgmigrate_offload_success /proc/vmstat; then
-		why="no pgmigrate_offload_success in /proc/vmstat"
-		return "$KSFT_SKIP"
+		skip "no pgmigrate_offload_success in /proc/vmstat"
+		return
 	fi
 	# Nothing but what we move ourselves
 	set_param reason_mask syscall_or_cpuset || return 1
@@ -473,6 +497,7 @@ check_batches()
 		}'
 }
 
+register trace_batches "tracepoints: each batch with its folios and times"
 test_trace_batches()
 {
 	local ret=0 page
@@ -492,6 +517,7 @@ test_trace_batches()
 	return "$ret"
 }
 
+register trace_left "tracepoints: why a folio is left to the CPU"
 test_trace_left()
 {
 	local ret=0 page
@@ -519,7 +545,7 @@ held_move()
 	mapfile -t nodes < <(tr ',-' '\n\n' < /sys/devices/system/node/has_memory)
 	set_param offloading Y || ret=1
 	printf '%s\n' "$1" "move ${nodes[1]}" "un$1" verify |
-		"$DIR/migrate_offload_hold" "${nodes[0]}" 64 0 0 > "$stress_log"
+		"$DIR/hold" "${nodes[0]}" 64 0 0 > "$stress_log"
 	sed 's/^/# /' "$stress_log"
 	[ "$(grep -v '^#' "$stress_log" | tr '\n' ';')" = \
 	  'ok;not everything was moved;ok;ok;' ] || ret=1
@@ -532,47 +558,20 @@ held_move()
 	return "$ret"
 }
 
+register trace_pinned "tracepoints: why a pinned folio does not move"
 test_trace_pinned()
 {
 	held_move pin pinned unmap_failed
 }
 
+register trace_references "tracepoints: why a folio with a reference does not move"
 test_trace_references()
 {
 	held_move splice references move_failed
 }
 
-TESTS=(
-	"test_readable|parameters are readable and valid"
-	"test_bad_offloading|offloading: wrong values are refused"
-	"test_bad_nr_dma_chan|nr_dma_chan: wrong values are refused"
-	"test_bad_reason_mask|reason_mask: wrong values are refused"
-	"test_bad_remote|remote: wrong values are refused"
-	"test_bad_min_bytes|min_bytes: wrong values are refused"
-	"test_bad_timeout_ms|timeout_ms: wrong values are refused"
-	"test_bad_max_batch_bytes|max_batch_bytes: wrong values are refused"
-	"test_readonly_channels|channels: cannot be written"
-	"test_reason_names|reason_mask: names, all, none and numbers"
-	"test_chan_busy|nr_dma_chan: cannot change while offloading is on"
-	"test_benchmark|every folio is offloaded, content verified"
-	"test_counters|counters count and can be reset"
-	"test_reason_off|reason_mask: nothing is offloaded without the reason"
-	"test_reason_on|reason_mask: everything is offloaded with the reason"
-	"test_min_bytes|min_bytes: smaller folios are left to the CPU"
-	"test_min_batch_bytes|min_batch_bytes: smaller batches are left to the CPU"
-	"test_batch_sizes|max_batch_bytes: small, odd and large batches"
-	"test_batch_sweep|max_batch_bytes: throughput and latency by it"
-	"test_toggle|offloading switched on and off under migration"
-	"test_unload|dcbm unloaded under migration"
-	"test_load_parameters|dcbm loaded with parameters, good and bad"
-	"test_hugetlb|hugetlb pages moved to temporary pages"
-	"test_vmstat|pgmigrate_offload_*: each page counts once, and adds up"
-	"test_trace_batches|tracepoints: each batch with its folios and times"
-	"test_trace_left|tracepoints: why a folio is left to the CPU"
-	"test_trace_pinned|tracepoints: why a pinned folio does not move"
-	"test_trace_references|tracepoints: why a folio with a reference does not move"
-	"test_dmesg|no splat in the kernel log"
-)
+register dcbm_dmesg "no splat in the kernel log" no_splat
 
+parse_options "$@"
 setup
 run_tests

@@ -1,17 +1,16 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Load what ./migrate_offload_hazards needs, run it, and unload that again: dcbm
-# with an engine of dma-sim, and a zram device. The arguments are the names of
-# tests to run; all without any.
+# Load what ./hazards needs, run it with the arguments, and unload that again:
+# dcbm with an engine of dma-sim, and a zram device.
 #
 # Environment:
-#   KO_DIR    load modules from there, see migrate_offload_lib.sh
+#   KO_DIR    load modules from there, see testlib.sh
 
-# shellcheck source=migrate_offload_lib.sh
-source "$(dirname "$(readlink -f "$0")")"/migrate_offload_lib.sh
+# shellcheck source=lib.sh
+source "$(dirname "$(readlink -f "$0")")"/lib.sh
 
-HAZARDS=${DIR}/migrate_offload_hazards
+HAZARDS=${DIR}/hazards
 modules=()			# which were loaded here, the last first
 
 # need NAME [PARAMETER=VALUE...]: load it unless it is there
@@ -38,6 +37,19 @@ give_up()
 	ktap_print_header
 	skip_all "$*"
 }
+
+while getopts :hlt: opt; do
+	case $opt in
+	h)
+		print_usage
+		exit 0
+		;;
+	l) exec "$HAZARDS" "$@" ;;
+	*) ;;			# is for the program
+	esac
+done
+# A wrong name or option is told, without loading anything
+[ ! -x "$HAZARDS" ] || "$HAZARDS" -l "$@" > /dev/null || exit
 
 [ "$(id -u)" -eq 0 ] || give_up "must be run as root"
 [ -x "$HAZARDS" ] || give_up "$HAZARDS is missing, run make"

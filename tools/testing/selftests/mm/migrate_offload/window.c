@@ -24,7 +24,7 @@
 
 #include "kselftest.h"
 #include "vm_util.h"
-#include "migrate_offload_window.h"
+#include "window.h"
 
 #define SIM_DEBUGFS	"/sys/kernel/debug/dma-sim/"
 

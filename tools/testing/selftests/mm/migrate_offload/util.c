@@ -23,7 +23,7 @@
 #include "kselftest.h"
 #include "vm_util.h"
 #include "hugepage_settings.h"
-#include "migrate_offload_util.h"
+#include "util.h"
 
 #define MAX_WRONG_SHOWN	8
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Memory that is written and checked all the time while it is migrated in
- * every way at once, for test_migrate_offload_stress.sh to disturb.
+ * every way at once, for stress.sh to disturb.
  *
  * Areas of memory of each kind (anonymous of every folio size, tmpfs, files,
  * shared with children before and after copy on write) have an owner for every
@@ -39,7 +39,7 @@
 #include "kselftest.h"
 #include "vm_util.h"
 #include "hugepage_settings.h"
-#include "migrate_offload_util.h"
+#include "util.h"
 
 #define EXIT_USAGE	2
 /* Of a child that was executed and found its memory right */
@@ -1033,7 +1033,7 @@ static void __noreturn exec_self(void)
 	char seed_arg[32];
 
 	snprintf(seed_arg, sizeof(seed_arg), "%llu", (unsigned long long)seed);
-	execl("/proc/self/exe", "migrate_offload_stress", "--after-exec",
+	execl("/proc/self/exe", "stress", "--after-exec",
 	      "--seed", seed_arg, "--bytes", "2M", NULL);
 	_exit(KSFT_FAIL);
 }
@@ -1389,7 +1389,7 @@ static void run(void)
 static void print_usage(FILE *f)
 {
 	static const char text[] =
-		"usage: migrate_offload_stress [options]\n"
+		"usage: stress [options]\n"
 		"\n"
 		"Move memory of every kind in every way between two nodes while it is written\n"
 		"and checked all the time. Changes no parameters of dcbm.\n"
@@ -1406,7 +1406,7 @@ static void print_usage(FILE *f)
 
 static void __noreturn bad_arg(const char *s, const char *what)
 {
-	fprintf(stderr, "migrate_offload_stress: '%s' is not %s\n", s, what);
+	fprintf(stderr, "stress: '%s' is not %s\n", s, what);
 	exit(EXIT_USAGE);
 }
 

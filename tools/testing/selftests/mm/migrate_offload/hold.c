@@ -41,7 +41,7 @@
 #include "kselftest.h"
 #include "vm_util.h"
 #include "hugepage_settings.h"
-#include "migrate_offload_util.h"
+#include "util.h"
 
 #define NR_REGIONS	2
 #define GENERATION	1
@@ -357,7 +357,7 @@ int main(int argc, char **argv)
 
 	if (argc != 5) {
 		fprintf(stderr,
-			"usage: migrate_offload_hold NODE SMALL LARGE GAPS\n"
+			"usage: hold NODE SMALL LARGE GAPS\n"
 			"Holds that many small and PMD sized folios of NODE, and takes commands. So many\n"
 			"GAPS of a page are left in what is allocated above them.\n");
 		return KSFT_FAIL;

@@ -4,21 +4,19 @@
 # Test that dcbm, which copies the folios of migration with DMA channels, loses
 # nothing when the engines fail. The engines are those of dma-sim, which fail
 # as they are told to. The folios are moved and every byte is verified by
-# ./migrate_offload; a probe counts what the CPU copies, since each folio is to
+# ./bench; a probe counts what the CPU copies, since each folio is to
 # be copied exactly once, by the CPU or by an engine.
 #
 # Environment:
-#   KO_DIR     load dcbm and dma-sim from there, see migrate_offload_lib.sh
+#   KO_DIR     load dcbm and dma-sim from there, see testlib.sh
 #   SLACK_MS   how much longer than it should a move may take (3000)
 
 # shellcheck disable=SC2317 # tests are called by their names
-# shellcheck disable=SC2154 # $error, $mark, $stress_log are the library's
-# shellcheck source=migrate_offload_lib.sh
-source "$(dirname "$(readlink -f "$0")")"/migrate_offload_lib.sh
+# shellcheck disable=SC2154 # $error, $stress_log are the library's
+# shellcheck source=lib.sh
+source "$(dirname "$(readlink -f "$0")")"/lib.sh
 
 SLACK_MS=${SLACK_MS:-3000}
-SIM=/sys/kernel/debug/dma-sim
-SIM_DRIVER=/sys/bus/platform/drivers/dma-sim
 NUMA_BALANCING=/proc/sys/kernel/numa_balancing
 FAIL_SLAB=/sys/kernel/debug/failslab
 FAIL_PAGE=/sys/kernel/debug/fail_page_alloc
@@ -30,11 +28,6 @@ numa_balancing=			# as it was
 hog=				# a tmpfs
 
 # ---- the engines --------------------------------------------------------
-
-load_sim()
-{
-	load_module dma-sim "$@"
-}
 
 # knob NAME VALUE [CHANNEL...]: of all channels that dcbm has, by default
 knob()
@@ -91,15 +84,15 @@ faults()
 	awk '{ n += $1 } END { print n + 0 }' "$SIM"/*/faults
 }
 
+no_channel_is()
+{
+	! grep -q " $1\$" "$PARAMS/channels"
+}
+
 # in_state STATE NUMBER: wait until that many channels are
 in_state()
 {
-	local i
-
-	for ((i = 0; i < 200; i++)); do
-		[ "$(grep -c " $1\$" "$PARAMS/channels")" -eq "$2" ] && return 0
-		sleep 0.1
-	done
+	wait_until 60 channels_are "$@" && return
 	msg "not $2 channels are $1: $(tr '\n' ';' < "$PARAMS/channels")"
 	return 1
 }
@@ -107,12 +100,7 @@ in_state()
 # not_in_state STATE: wait until no channel is
 not_in_state()
 {
-	local i
-
-	for ((i = 0; i < 200; i++)); do
-		grep -q " $1\$" "$PARAMS/channels" || return 0
-		sleep 0.1
-	done
+	wait_until 60 no_channel_is "$1" && return
 	msg "still $1: $(tr '\n' ';' < "$PARAMS/channels")"
 	return 1
 }
@@ -120,12 +108,7 @@ not_in_state()
 # failures_rise FROM: wait until more folios than that were left to the CPU
 failures_rise()
 {
-	local i
-
-	for ((i = 0; i < 200; i++)); do
-		[ "$(param folios_failures)" -gt "$1" ] && return 0
-		sleep 0.1
-	done
+	wait_until 60 failures_above "$1" && return
 	msg "folios_failures stays $1"
 	return 1
 }
@@ -147,7 +130,7 @@ probe_setup()
 		>> "$TRACING/kprobe_events" 2>/dev/null || return
 	probe=1
 	event=$trace/events/migrate_offload/cpu_copy
-	echo 'comm == "migrate_offload"' > "$event/filter" &&
+	echo 'comm == "bench"' > "$event/filter" &&
 	echo 1 > "$event/enable"
 }
 
@@ -192,7 +175,7 @@ count_begin()
 	probe_reset
 }
 
-# count_end FILE: takes the numbers from what migrate_offload has printed
+# count_end FILE: takes the numbers from what bench has printed
 count_end()
 {
 	cpu=$(probe_count)
@@ -213,7 +196,7 @@ counted()
 	local ret=0
 
 	count_begin || return 1
-	msg "migrate_offload $*"
+	msg "bench $*"
 	"$BENCH" "$@" > "$stress_log" 2>&1 || ret=1
 	sed 's/^/# /' "$stress_log"
 	count_end "$stress_log" || ret=1
@@ -242,6 +225,7 @@ copied_once()
 # ---- tests --------------------------------------------------------------
 
 # Otherwise the other tests prove nothing
+register counts "every folio is copied once without faults"
 test_counts()
 {
 	set_param offloading N && counted -t 1 -b 4M -s 4K || return 1
@@ -274,16 +258,19 @@ descriptor_fault()
 	[ "$failures" -gt 0 ] && [ "$migrated" -gt 0 ] && all_idle
 }
 
+register fail_read "only the folios of these descriptors fall back"
 test_fail_read()
 {
 	descriptor_fault fail_read
 }
 
+register fail_write "only the folios of these descriptors fall back"
 test_fail_write()
 {
 	descriptor_fault fail_write
 }
 
+register short_copy "a residue is not copied"
 test_short_copy()
 {
 	descriptor_fault short_copy
@@ -299,6 +286,7 @@ part_fault()
 	return 1
 }
 
+register parts "a folio with a part that failed is not copied"
 test_parts()
 {
 	part_fault fail_read 1 && part_fault fail_read 4 &&
@@ -320,16 +308,19 @@ refusal()
 	[ "$migrated" -eq 0 ] && [ "$failures" -eq "$moved" ] && all_idle
 }
 
+register refuse_prep "the CPU copies the rest"
 test_refuse_prep()
 {
 	refusal refuse_prep
 }
 
+register refuse_submit "the CPU copies the rest"
 test_refuse_submit()
 {
 	refusal refuse_submit
 }
 
+register reorder "the order of completion does not matter"
 test_reorder()
 {
 	local before
@@ -347,6 +338,7 @@ test_reorder()
 }
 
 # What is slow is not stuck
+register delay "delay_us and bandwidth: slow engines are waited for"
 test_delay()
 {
 	offload_on 2 && knob delay_us 500 && knob bandwidth 50 || return 1
@@ -354,35 +346,8 @@ test_delay()
 	[ "$cpu" -eq 0 ] && all_idle && [ "$(timeouts)" -eq 0 ]
 }
 
-# One deadline for all channels, and no batch waits for them again
-test_stall_all()
-{
-	local ret=0 timeout=3000
-
-	offload_on 4 && set_param timeout_ms "$timeout" && count_begin || return 1
-	knob stall 20 || return 1
-	stress_start -k -b 4M -s 4K || return 1
-	in_state stuck 4 || ret=1
-	# Time for more, were they not out of service
-	sleep 1
-	[ "$ret" -eq 0 ] || knob stall 0
-	stress_stop || ret=1
-	count_end "$stress_log" || ret=1
-	copied_once || ret=1
-	if [ "$(timeouts)" -ne 4 ] || [ "$longest_ms" -lt "$timeout" ] ||
-	   [ "$longest_ms" -gt $((timeout + SLACK_MS)) ]; then
-		msg "$(timeouts) timeouts, $longest_ms ms in the longest move"
-		ret=1
-	fi
-	[ "$lost" -gt 0 ] || ret=1
-
-	# They are tested, and back in service by themselves
-	knob stall 0 && in_state idle 4 || ret=1
-	[ "$ret" -eq 0 ] || return 1
-	counted -t 1 -b 4M -s 4K && copied_once && [ "$cpu" -eq 0 ] && all_idle
-}
-
 # Others go on, and it comes back when it is asked to
+register stall_one "stall: one bounded wait, others go on, it comes back"
 test_stall_one()
 {
 	local first ret=0
@@ -412,8 +377,38 @@ test_stall_one()
 	return "$ret"
 }
 
+# One deadline for all channels, and no batch waits for them again
+register stall_all "stall: one deadline for all channels"
+test_stall_all()
+{
+	local ret=0 timeout=3000
+
+	offload_on 4 && set_param timeout_ms "$timeout" && count_begin || return 1
+	knob stall 20 || return 1
+	stress_start -k -b 4M -s 4K || return 1
+	in_state stuck 4 || ret=1
+	# Time for more, were they not out of service
+	sleep 1
+	[ "$ret" -eq 0 ] || knob stall 0
+	stress_stop || ret=1
+	count_end "$stress_log" || ret=1
+	copied_once || ret=1
+	if [ "$(timeouts)" -ne 4 ] || [ "$longest_ms" -lt "$timeout" ] ||
+	   [ "$longest_ms" -gt $((timeout + SLACK_MS)) ]; then
+		msg "$(timeouts) timeouts, $longest_ms ms in the longest move"
+		ret=1
+	fi
+	[ "$lost" -gt 0 ] || ret=1
+
+	# They are tested, and back in service by themselves
+	knob stall 0 && in_state idle 4 || ret=1
+	[ "$ret" -eq 0 ] || return 1
+	counted -t 1 -b 4M -s 4K && copied_once && [ "$cpu" -eq 0 ] && all_idle
+}
+
 # An engine that wakes up right after it was given up writes to nobody's memory,
 # while the folios that it was to copy are moved and looked at
+register late_write_live "late writes do not reach folios that are moved on"
 test_late_write_live()
 {
 	local i ret=0
@@ -429,6 +424,7 @@ test_late_write_live()
 }
 
 # Nor if it does so after all memory that was free belongs to somebody else
+register late_write_reused "late writes do not reach memory of others"
 test_late_write_reused()
 {
 	local ret=0 free
@@ -456,102 +452,6 @@ hog_cleanup()
 {
 	[ -z "$hog" ] || { umount "$hog"; rmdir "$hog"; }
 	hog=
-}
-
-# An engine that copies wrong data and says nothing of it gets no batch
-test_self_test()
-{
-	local ret=0 wrong
-
-	wrong=$(ls "$SIM" | head -n 1)
-	echo 1 > "$SIM/$wrong/corrupt" || return 1
-	offload_on 2 || ret=1
-	! claimed | grep -qx "$wrong" || ret=1
-	grep -q "^$wrong .* unfit: it copied wrong data" "$PARAMS/channels" ||
-		ret=1
-	counted -t 1 -b 4M -s 4K && copied_once && [ "$cpu" -eq 0 ] || ret=1
-	# It is tested anew each time
-	echo 0 > "$SIM/$wrong/corrupt"
-	set_param offloading N && set_param offloading Y || ret=1
-	! grep -q unfit "$PARAMS/channels" || ret=1
-	return "$ret"
-}
-
-# Nor does one that gets worse while it is stuck
-test_self_test_stuck()
-{
-	local ret=0
-
-	offload_on 2 && set_param timeout_ms 200 && knob stall 50 || return 1
-	stress_start -k -b 4M -s 4K || return 1
-	in_state stuck 2 || ret=1
-	stress_stop || ret=1
-	knob corrupt 1 && knob stall 0 && in_state failed 2 || ret=1
-	knob corrupt 0
-	set_param offloading N && set_param offloading Y || ret=1
-	all_idle || ret=1
-	return "$ret"
-}
-
-# Drivers by name; one that is not there is told of
-test_engines()
-{
-	local ret=0
-
-	set_param engines nosuch || return 1
-	! set_param offloading Y 2> /dev/null || ret=1
-	dmesg | grep -q "engines: nosuch is not used" || ret=1
-	! set_param engines 'a,,b' 2> /dev/null || ret=1
-	[ "$(param engines)" = nosuch ] || ret=1
-	set_param engines nosuch,dma-sim && offload_on 2 || ret=1
-	! set_param engines '\n' 2> /dev/null || ret=1
-	set_param offloading N && set_param engines '\n' || ret=1
-	return "$ret"
-}
-
-test_unbind()
-{
-	local dev ret=0
-
-	# All of one engine, and some of the other
-	offload_on 10 && knob delay_us 50 && count_begin || return 1
-	stress_start -k -b 4M -s 4K || return 1
-	for dev in 0 1; do
-		counter_rises "$(param folios_migrated)" || ret=1
-		echo dma-sim.$dev > "$SIM_DRIVER/unbind" || ret=1
-	done
-	# Whatever is given to them fails from now on
-	failures_rise "$(param folios_failures)" || ret=1
-	stress_stop || ret=1
-	count_end "$stress_log" && copied_once || ret=1
-	[ "$lost" -eq 0 ] && [ "$(grep -c ' gone$' "$PARAMS/channels")" -eq 10 ] ||
-		ret=1
-	set_param offloading N || ret=1
-	for dev in 0 1; do
-		echo dma-sim.$dev > "$SIM_DRIVER/bind" || ret=1
-	done
-	[ "$ret" -eq 0 ] || return 1
-	offload_on 4 && counted -t 1 -b 4M -s 4K && copied_once &&
-	[ "$cpu" -eq 0 ]
-}
-
-# It is never known that the engine is done, so what it was given is kept. The
-# channel, and dma-sim with it, cannot be used for anything else afterwards.
-test_lose_callback()
-{
-	local ret=0
-
-	offload_on 2 && set_param timeout_ms 1000 && count_begin || return 1
-	knob times 1 && knob lose_callback 100 "$(claimed | head -n 1)" || return 1
-	stress_start -k -b 4M -s 4K || return 1
-	in_state stuck 1 && counter_rises "$(param folios_migrated)" || ret=1
-	stress_stop || ret=1
-	count_end "$stress_log" && copied_once || ret=1
-	[ "$(timeouts)" -eq 1 ] && [ "$longest_ms" -lt $((1000 + SLACK_MS)) ] ||
-		ret=1
-	set_param offloading N || ret=1
-	grep -q ' stuck$' "$PARAMS/channels" || ret=1
-	return "$ret"
 }
 
 # fail_allocations SLAB PAGE WAIT: so many percent of those of processes with
@@ -590,13 +490,14 @@ claim_without_memory()
 }
 
 # Neither what is needed to begin, nor what a migration needs
+register allocations "the CPU copies, or nobody, when memory cannot be had"
 test_allocations()
 {
 	local ret=0 on off
 
 	if [ ! -d "$FAIL_SLAB" ] || [ ! -d "$FAIL_PAGE" ]; then
-		why="no failslab or fail_page_alloc in this kernel"
-		return "$KSFT_SKIP"
+		skip "no failslab or fail_page_alloc in this kernel"
+		return
 	fi
 	fail_allocations 10 10 N || return 1
 	read -r on off < <(claim_without_memory)
@@ -624,28 +525,108 @@ test_allocations()
 	return "$ret"
 }
 
-TESTS=(
-	"test_counts|every folio is copied once without faults"
-	"test_fail_read|fail_read: only the folios of these descriptors fall back"
-	"test_fail_write|fail_write: only the folios of these descriptors fall back"
-	"test_short_copy|short_copy: a residue is not copied"
-	"test_parts|a folio with a part that failed is not copied"
-	"test_refuse_prep|refuse_prep: the CPU copies the rest"
-	"test_refuse_submit|refuse_submit: the CPU copies the rest"
-	"test_reorder|reorder: the order of completion does not matter"
-	"test_delay|delay_us and bandwidth: slow engines are waited for"
-	"test_stall_one|stall: one bounded wait, others go on, it comes back"
-	"test_stall_all|stall: one deadline for all channels"
-	"test_late_write_live|late writes do not reach folios that are moved on"
-	"test_late_write_reused|late writes do not reach memory of others"
-	"test_allocations|the CPU copies, or nobody, when memory cannot be had"
-	"test_self_test|self-test: an engine that copies wrong data is not used"
-	"test_self_test_stuck|self-test: nor one that does so after it was stuck"
-	"test_engines|engines: drivers are selected by name"
-	"test_unbind|unbind: the CPU goes on when engines are taken away"
-	"test_lose_callback|lose_callback: one bounded wait, others go on"
-	"test_dmesg|no splat in the kernel log"
-)
+# An engine that copies wrong data and says nothing of it gets no batch
+register self_test "self-test: an engine that copies wrong data is not used"
+test_self_test()
+{
+	local ret=0 wrong
+
+	wrong=$(ls "$SIM" | head -n 1)
+	echo 1 > "$SIM/$wrong/corrupt" || return 1
+	offload_on 2 || ret=1
+	! claimed | grep -qx "$wrong" || ret=1
+	grep -q "^$wrong .* unfit: it copied wrong data" "$PARAMS/channels" ||
+		ret=1
+	counted -t 1 -b 4M -s 4K && copied_once && [ "$cpu" -eq 0 ] || ret=1
+	# It is tested anew each time
+	echo 0 > "$SIM/$wrong/corrupt"
+	set_param offloading N && set_param offloading Y || ret=1
+	! grep -q unfit "$PARAMS/channels" || ret=1
+	return "$ret"
+}
+
+# Nor does one that gets worse while it is stuck
+register self_test_stuck "self-test: nor one that does so after it was stuck"
+test_self_test_stuck()
+{
+	local ret=0
+
+	offload_on 2 && set_param timeout_ms 200 && knob stall 50 || return 1
+	stress_start -k -b 4M -s 4K || return 1
+	in_state stuck 2 || ret=1
+	stress_stop || ret=1
+	knob corrupt 1 && knob stall 0 && in_state failed 2 || ret=1
+	knob corrupt 0
+	set_param offloading N && set_param offloading Y || ret=1
+	all_idle || ret=1
+	return "$ret"
+}
+
+# Drivers by name; one that is not there is told of
+register engines "drivers are selected by name"
+test_engines()
+{
+	local ret=0
+
+	set_param engines nosuch || return 1
+	! set_param offloading Y 2> /dev/null || ret=1
+	dmesg | grep -q "engines: nosuch is not used" || ret=1
+	! set_param engines 'a,,b' 2> /dev/null || ret=1
+	[ "$(param engines)" = nosuch ] || ret=1
+	set_param engines nosuch,dma-sim && offload_on 2 || ret=1
+	! set_param engines '\n' 2> /dev/null || ret=1
+	set_param offloading N && set_param engines '\n' || ret=1
+	return "$ret"
+}
+
+register unbind "the CPU goes on when engines are taken away"
+test_unbind()
+{
+	local dev ret=0
+
+	# All of one engine, and some of the other
+	offload_on 10 && knob delay_us 50 && count_begin || return 1
+	stress_start -k -b 4M -s 4K || return 1
+	for dev in 0 1; do
+		counter_rises "$(param folios_migrated)" || ret=1
+		echo dma-sim.$dev > "$SIM_DRIVER/unbind" || ret=1
+	done
+	# Whatever is given to them fails from now on
+	failures_rise "$(param folios_failures)" || ret=1
+	stress_stop || ret=1
+	count_end "$stress_log" && copied_once || ret=1
+	[ "$lost" -eq 0 ] && [ "$(grep -c ' gone$' "$PARAMS/channels")" -eq 10 ] ||
+		ret=1
+	set_param offloading N || ret=1
+	for dev in 0 1; do
+		echo dma-sim.$dev > "$SIM_DRIVER/bind" || ret=1
+	done
+	[ "$ret" -eq 0 ] || return 1
+	offload_on 4 && counted -t 1 -b 4M -s 4K && copied_once &&
+	[ "$cpu" -eq 0 ]
+}
+
+# It is never known that the engine is done, so what it was given is kept. The
+# channel, and dma-sim with it, cannot be used for anything else afterwards.
+register lose_callback "one bounded wait, others go on"
+test_lose_callback()
+{
+	local ret=0
+
+	offload_on 2 && set_param timeout_ms 1000 && count_begin || return 1
+	knob times 1 && knob lose_callback 100 "$(claimed | head -n 1)" || return 1
+	stress_start -k -b 4M -s 4K || return 1
+	in_state stuck 1 && counter_rises "$(param folios_migrated)" || ret=1
+	stress_stop || ret=1
+	count_end "$stress_log" && copied_once || ret=1
+	[ "$(timeouts)" -eq 1 ] && [ "$longest_ms" -lt $((1000 + SLACK_MS)) ] ||
+		ret=1
+	set_param offloading N || ret=1
+	grep -q ' stuck$' "$PARAMS/channels" || ret=1
+	return "$ret"
+}
+
+register faults_dmesg "no splat in the kernel log" no_splat
 
 cleanup_faults()
 {
@@ -659,6 +640,7 @@ cleanup_faults()
 		msg "dma-sim stays: a channel of it is lost until reboot"
 }
 
+parse_options "$@"
 if [ "$(id -u)" -eq 0 ] && [ ! -d "$SIM" ]; then
 	load_sim nodes=0,1 channels=8 && sim_loaded_here=1
 fi

@@ -22,8 +22,8 @@
 
 #include "kselftest.h"
 #include "vm_util.h"
-#include "migrate_offload_util.h"
-#include "migrate_offload_latency.h"
+#include "util.h"
+#include "latency.h"
 
 /* An event takes 36 to 40 bytes, and some more if the one before was long ago. */
 #define EVENT_BYTES	48

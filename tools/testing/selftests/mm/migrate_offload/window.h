@@ -13,7 +13,7 @@
 #include <sys/types.h>
 #include <linux/fuse.h>
 
-#include "migrate_offload_util.h"
+#include "util.h"
 
 /* Bounds each wait; nothing but a failure gets there */
 #define WAIT_MS		30000

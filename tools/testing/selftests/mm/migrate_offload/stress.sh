@@ -1,32 +1,32 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Life of the migration copy offload under load. ./migrate_offload_stress moves
+# Life of the migration copy offload under load. ./stress moves
 # memory of every kind in every way while it is written and checked. Meanwhile
 # everything around it changes, at random: the parameters of dcbm and of
 # migration, dcbm itself, CPUs, memory blocks, cpusets, memory cgroups, and
 # engines, if they are those of dma-sim. In the end not one word may have been
 # wrong, each disturbance must have happened, and nothing may be left behind.
 #
+# Any tests that are picked run with the stress itself, and of disturbances with
+# those only that are picked, if any is.
+#
 # Environment:
-#   KO_DIR     load modules from there, see migrate_offload_lib.sh
+#   KO_DIR     load modules from there, see testlib.sh
 #   DURATION   for how many seconds (60). It takes longer until each disturbance
 #              has happened at least once.
 #   SEED       of all choices (random)
 #   FILE_DIRS  directories to have files in which are mapped, besides an ext4
-#   ONLY       names of disturbances, instead of all of them
 
 # shellcheck disable=SC2317 # functions are called by their names
-# shellcheck source=migrate_offload_lib.sh
-source "$(dirname "$(readlink -f "$0")")"/migrate_offload_lib.sh
+# shellcheck source=lib.sh
+source "$(dirname "$(readlink -f "$0")")"/lib.sh
 
 DURATION=${DURATION:-60}
 SEED=${SEED:-$RANDOM}
-STRESS=$DIR/migrate_offload_stress
+STRESS=$DIR/stress
 STOP_SECONDS=300	# the program ends by itself long before
 LEAK_KB=4096		# what the kernel may keep for itself
-DMA_SIM=/sys/kernel/debug/dma-sim
-DMA_SIM_DRIVER=/sys/bus/platform/drivers/dma-sim
 FAULTS="fail_read fail_write short_copy refuse_prep refuse_submit reorder delay_us stall"
 # Parameters with which as much as possible is offloaded
 OPEN="reason_mask=all min_bytes=0 min_batch_bytes=0 nr_dma_chan=16"
@@ -66,18 +66,6 @@ pick()
 nap()
 {
 	sleep "0.$((RANDOM % 4))"
-}
-
-# wait_until SECONDS COMMAND...
-wait_until()
-{
-	local end=$((SECONDS + $1))
-
-	shift
-	until "$@"; do
-		[ "$SECONDS" -lt "$end" ] || return 1
-		sleep 0.1
-	done
 }
 
 # ---- what is disturbed: parameters ---------------------------------------
@@ -190,8 +178,8 @@ d_cpu()
 		[ -w "$cpu" ] && [ "$(cat "$cpu")" = 1 ] && cpus+=("$cpu")
 	done
 	if [ ${#cpus[@]} -eq 0 ]; then
-		why="no CPU can go offline"
-		return "$KSFT_SKIP"
+		skip "no CPU can go offline"
+		return
 	fi
 	pick "${cpus[@]}"
 	write_to "$picked" 0 || return 1
@@ -221,8 +209,8 @@ d_memory_block()
 			! grep -q none "$block/valid_zones" && blocks+=("$block")
 	done
 	if [ ${#blocks[@]} -eq 0 ]; then
-		why="no memory block can go offline"
-		return "$KSFT_SKIP"
+		skip "no memory block can go offline"
+		return
 	fi
 	for ((i = 0; i < 4; i++)); do
 		pick "${blocks[@]}"
@@ -349,8 +337,8 @@ d_memcg_end()
 	need_group || return "$KSFT_SKIP"
 	wait_until 30 has_process "$group/a" || return 1
 	if [ ! -e "$group/a/cgroup.kill" ]; then
-		why="no cgroup.kill"
-		return "$KSFT_SKIP"
+		skip "no cgroup.kill"
+		return
 	fi
 	write_to "$group/a/cgroup.kill" 1 || return 1
 	wait_until 10 rmdir_quiet "$group/a" || return 1
@@ -375,7 +363,7 @@ calm_engines()
 {
 	local chan
 
-	for chan in "$DMA_SIM"/*/; do
+	for chan in "$SIM"/*/; do
 		[ ! -d "$chan" ] || calm_engine "$chan"
 	done
 }
@@ -385,13 +373,13 @@ pick_engine()
 {
 	local name state chans=()
 
-	if [ ! -d "$DMA_SIM" ]; then
-		why="no dma-sim"
-		return "$KSFT_SKIP"
+	if [ ! -d "$SIM" ]; then
+		skip "no dma-sim"
+		return
 	fi
 	while read -r name _ state; do
-		[ "$state" = stuck ] || [ ! -d "$DMA_SIM/$name" ] ||
-			chans+=("$DMA_SIM/$name")
+		[ "$state" = stuck ] || [ ! -d "$SIM/$name" ] ||
+			chans+=("$SIM/$name")
 	done < "$PARAMS/channels"
 	[ ${#chans[@]} -gt 0 ] || return 1
 	pick "${chans[@]}"
@@ -450,17 +438,17 @@ d_engine_stall()
 
 d_engine_unbind()
 {
-	local devices=("$DMA_SIM_DRIVER"/dma-sim.*) device ret=0
+	local devices=("$SIM_DRIVER"/dma-sim.*) device ret=0
 
 	if [ ! -e "${devices[0]}" ]; then
-		why="no dma-sim"
-		return "$KSFT_SKIP"
+		skip "no dma-sim"
+		return
 	fi
 	pick "${devices[@]##*/}"
 	device=$picked
-	write_to "$DMA_SIM_DRIVER/unbind" "$device" || return 1
+	write_to "$SIM_DRIVER/unbind" "$device" || return 1
 	nap
-	write_to "$DMA_SIM_DRIVER/bind" "$device" || ret=1
+	write_to "$SIM_DRIVER/bind" "$device" || ret=1
 	settle
 	return "$ret"
 }
@@ -551,7 +539,7 @@ end_stress()
 
 	kill -TERM "$stress_pid" 2>/dev/null
 	if ! wait_until $STOP_SECONDS stress_ended; then
-		msg "migrate_offload_stress does not end"
+		msg "stress does not end"
 		for task in /proc/"$stress_pid"/task/*; do
 			msg "$(cat "$task/comm"): $(cat "$task/wchan")"
 			sed 's/^/#   /' "$task/stack"
@@ -563,11 +551,13 @@ end_stress()
 
 all_names()
 {
-	if [ -n "$ONLY" ]; then
-		echo "$ONLY"
-	else
-		printf '%s\n' "${DISTURBANCES[@]%%|*}"
-	fi
+	local name names=()
+
+	for name in "${DISTURBANCES[@]%%|*}"; do
+		! is_picked "stress_$name" || names+=("$name")
+	done
+	[ ${#names[@]} -gt 0 ] || names=("${DISTURBANCES[@]%%|*}")
+	printf '%s\n' "${names[@]}"
 }
 
 # Each once, in random order, but not for ever
@@ -575,8 +565,7 @@ disturb_each()
 {
 	local names name i
 
-	mapfile -t names < <(all_names | tr ' ' '\n' |
-			     shuf --random-source=<(yes "$SEED"))
+	mapfile -t names < <(all_names | shuf --random-source=<(yes "$SEED"))
 	for name in "${names[@]}"; do
 		for ((i = 0; i < 6; i++)); do
 			stress_running || return 1
@@ -590,7 +579,7 @@ disturb_randomly()
 {
 	local names name end=$1
 
-	mapfile -t names < <(all_names | tr ' ' '\n')
+	mapfile -t names < <(all_names)
 	while [ "$SECONDS" -lt "$end" ]; do
 		stress_running || return 1
 		pick "${names[@]}"
@@ -600,6 +589,7 @@ disturb_randomly()
 	done
 }
 
+register stress "every word is right, whatever happens"
 test_stress()
 {
 	local end ret=0
@@ -633,7 +623,12 @@ umount_files()
 	rm -f "$tmp/disk"
 }
 
-test_offloaded()
+for entry in "${DISTURBANCES[@]}"; do
+	register "stress_${entry%%|*}" "${entry#*|}" did "${entry%%|*}"
+done
+
+register stress_offloaded "folios were offloaded"
+test_stress_offloaded()
 {
 	msg "$offloaded folios were offloaded"
 	[ "$offloaded" -gt 0 ]
@@ -644,19 +639,16 @@ did()
 {
 	local name=$1
 
-	if [ -n "$ONLY" ] && [[ " $ONLY " != *" $name "* ]]; then
-		why="not chosen"
-		return "$KSFT_SKIP"
-	fi
 	if [ -n "${skipped[$name]}" ]; then
-		why=${skipped[$name]}
-		return "$KSFT_SKIP"
+		skip "${skipped[$name]}"
+		return
 	fi
 	msg "$name: $((did[$name])) times, and $((tried[$name])) times in vain"
 	[ "$((did[$name]))" -gt 0 ]
 }
 
-test_state()
+register stress_state "CPUs, memory and settings are as they were"
+test_stress_state()
 {
 	local now
 
@@ -678,7 +670,8 @@ memory_is_back()
 	[ "$(free_kb)" -ge $((free_before - LEAK_KB)) ]
 }
 
-test_leaks()
+register stress_leaks "no memory, folio or channel is kept"
+test_stress_leaks()
 {
 	local ret=0
 
@@ -695,6 +688,8 @@ test_leaks()
 	return "$ret"
 }
 
+register stress_dmesg "no splat in the kernel log" no_splat
+
 stress_cleanup()
 {
 	[ -z "$stress_pid" ] || end_stress
@@ -705,17 +700,9 @@ stress_cleanup()
 	rm -rf "$tmp"
 }
 
-TESTS=("test_stress|every word is right, whatever happens")
-for entry in "${DISTURBANCES[@]}"; do
-	TESTS+=("did $entry")
-done
-TESTS+=(
-	"test_offloaded|folios were offloaded"
-	"test_state|CPUs, memory and settings are as they were"
-	"test_leaks|no memory, folio or channel is kept"
-	"test_dmesg|no splat in the kernel log"
-)
-
+parse_options "$@"
+# All others look at what it did
+pick_test stress
 setup
 tmp=$(mktemp -d) || exit 1
 trap stress_cleanup EXIT

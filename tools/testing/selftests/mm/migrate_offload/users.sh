@@ -4,11 +4,12 @@
 # Test of the migration copy offload with each user of page migration: that
 # folios are offloaded when dcbm's reason_mask has nothing but the reason that
 # they migrate for, that none is when it has all others, and that the content is
-# right either way. The memory is held and verified by ./migrate_offload_hold;
+# right either way. The memory is held and verified by ./hold;
 # that it was migrated, and for which reason, is told by the tracepoint
 # migrate:mm_migrate_pages.
 #
-# Arguments: the tests to run, as "demotion" (all; see TESTS)
+# A test is user_USER_with or user_USER_without the reason in the mask, or
+# user_USER_never. USER alone, such as "demotion", is all tests of that user.
 #
 # Some tests need a machine that was made for them, and are skipped on others:
 #   demotion, pressure, promotion
@@ -17,14 +18,14 @@
 #                         a node of 1 GiB
 #
 # Environment:
-#   KO_DIR    load dcbm from there, see migrate_offload_lib.sh
+#   KO_DIR    load dcbm from there, see testlib.sh
 
 # shellcheck disable=SC2317,SC2329 # functions are called by their names
 # shellcheck disable=SC2034,SC2154 # variables are shared with the library
-# shellcheck source=migrate_offload_lib.sh
-source "$(dirname "$(readlink -f "$0")")"/migrate_offload_lib.sh
+# shellcheck source=lib.sh
+source "$(dirname "$(readlink -f "$0")")"/lib.sh
 
-HOLDER=${DIR}/migrate_offload_hold
+HOLDER=${DIR}/hold
 NODES=/sys/devices/system/node
 MEMORY=/sys/devices/system/memory
 CGROUP=/sys/fs/cgroup
@@ -83,24 +84,6 @@ set_file()
 	later write_quietly "$1" "$old"
 }
 
-# wait_until SECONDS COMMAND...: until it succeeds
-wait_until()
-{
-	local end=$((SECONDS + $1))
-
-	shift
-	until "$@"; do
-		[ "$SECONDS" -lt "$end" ] || return 1
-		sleep 0.1
-	done
-}
-
-skip()
-{
-	why=$*
-	return "$KSFT_SKIP"
-}
-
 # ---- the holder ---------------------------------------------------------
 
 # ask COMMAND...: sets $answer
@@ -109,7 +92,7 @@ ask()
 	local line
 
 	if ! { [ -n "${HOLD[1]}" ] && printf '%s\n' "$*" >&"${HOLD[1]}"; }; then
-		msg "$1: migrate_offload_hold is gone"
+		msg "$1: hold is gone"
 		return 1
 	fi
 	while read -r -t 300 line <&"${HOLD[0]}"; do
@@ -120,7 +103,7 @@ ask()
 		*) msg "$1: $line"; return 1 ;;
 		esac
 	done
-	msg "$1: no answer from migrate_offload_hold"
+	msg "$1: no answer from hold"
 	return 1
 }
 
@@ -702,25 +685,25 @@ SINGLE_USERS=(
 	"soft_offline|memory_failure|soft offline"
 )
 
-# list_tests [USER...]: sets TESTS
-list_tests()
+# register_user SUFFIX NAME REASON DESCRIPTION
+register_user()
 {
-	local user name reason what wanted=" $* "
+	local test=user_$2_$1
 
-	TESTS=()
-	for user in "${USERS[@]}"; do
-		IFS='|' read -r name reason what <<< "$user"
-		[[ $# -eq 0 || $wanted == *" $name "* ]] || continue
-		TESTS+=("test_user $name $reason with|$what: offloaded with $reason"
-			"test_user $name $reason without|$what: copied by the CPU without $reason")
-	done
-	for user in "${SINGLE_USERS[@]}"; do
-		IFS='|' read -r name reason what <<< "$user"
-		[[ $# -eq 0 || $wanted == *" $name "* ]] || continue
-		TESTS+=("test_user $name $reason never|$what: one folio a time, copied by the CPU")
-	done
-	TESTS+=("test_dmesg|no splat in the kernel log")
+	register "$test" "$4" test_user "$2" "$3" "$1"
+	test_groups[$2]+=" $test"
 }
+
+for user in "${USERS[@]}"; do
+	IFS='|' read -r name reason what <<< "$user"
+	register_user with "$name" "$reason" "$what: offloaded with $reason"
+	register_user without "$name" "$reason" "$what: copied by the CPU without $reason"
+done
+for user in "${SINGLE_USERS[@]}"; do
+	IFS='|' read -r name reason what <<< "$user"
+	register_user never "$name" "$reason" "$what: one folio a time, copied by the CPU"
+done
+register users_dmesg "no splat in the kernel log" no_splat
 
 # The first two nodes that have memory
 choose_nodes()
@@ -735,7 +718,7 @@ choose_nodes()
 	node_b=${nodes[1]}
 }
 
-list_tests "$@"
+parse_options "$@"
 setup
 [ -x "$HOLDER" ] || skip_all "$HOLDER is missing, run make"
 # The holder may be gone when it is asked.

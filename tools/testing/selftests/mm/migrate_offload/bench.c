@@ -44,8 +44,8 @@
 #include "kselftest.h"
 #include "vm_util.h"
 #include "hugepage_settings.h"
-#include "migrate_offload_latency.h"
-#include "migrate_offload_util.h"
+#include "latency.h"
+#include "util.h"
 
 #define MAX_SIZES	20
 #define MAX_BATCHES	20
@@ -913,7 +913,7 @@ static void run_hugetlb(void)
 static void print_usage(FILE *f)
 {
 	static const char text[] =
-		"usage: migrate_offload [options]\n"
+		"usage: bench [options]\n"
 		"\n"
 		"Move folios between two memory nodes by move_pages(2), with copy offload\n"
 		"(dcbm) and without, measure it and verify every byte after every move.\n"
@@ -951,9 +951,9 @@ static void __noreturn __printf(1, 2) usage_error(const char *fmt, ...)
 	va_list args;
 
 	va_start(args, fmt);
-	fprintf(stderr, "migrate_offload: ");
+	fprintf(stderr, "bench: ");
 	vfprintf(stderr, fmt, args);
-	fprintf(stderr, "\nTry 'migrate_offload --help'.\n");
+	fprintf(stderr, "\nTry 'bench --help'.\n");
 	va_end(args);
 	exit(EXIT_USAGE);
 }

@@ -1,0 +1,369 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Every way in which it could go wrong to copy folios ahead of the move. Each
+ * test moves folios of a special kind together with ordinary ones, most of them
+ * with something happening to the special ones between the copy and the move,
+ * and verifies the content of all.
+ *
+ * The tests are in hazard_*.c, a file for each kind of memory. This is what runs
+ * them, and what they share. "hazards -l" lists them.
+ *
+ * Needs dcbm, and dma-sim as its engine: hazards.sh loads them.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/syscall.h>
+#include <linux/userfaultfd.h>
+
+#include "kselftest.h"
+#include "vm_util.h"
+#include "hazards.h"
+#include "window.h"
+
+char why[256];
+
+static struct hazard *hazards;
+static struct hazard **last = &hazards;
+/* A tmpfs of our own, which we work in, and which goes when we go */
+static char dir[32];
+
+void hazard_register(struct hazard *h)
+{
+	*last = h;
+	last = &h->next;
+}
+
+/* ---- what tests share -------------------------------------------------- */
+
+int skip(const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(why, sizeof(why), fmt, args);
+	va_end(args);
+	return KSFT_SKIP;
+}
+
+int result(bool ok)
+{
+	return ok ? KSFT_PASS : KSFT_FAIL;
+}
+
+int run(const char *fmt, ...)
+{
+	char command[512];
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(command, sizeof(command), fmt, args);
+	va_end(args);
+	return system(command);
+}
+
+unsigned long pfn_of(void *addr)
+{
+	return pagemap_get_pfn(pagemap_fd, addr);
+}
+
+uint64_t flags_of(void *addr)
+{
+	uint64_t flags = 0;
+
+	pageflags_get(pfn_of(addr), kpageflags_fd, &flags);
+	return flags;
+}
+
+bool special_moved(struct batch *b, struct region *special,
+		   const struct outcome *want, uint64_t gen)
+{
+	bool ok = batch_check(b, want);
+
+	return region_verify(special, gen) && ok;
+}
+
+int move_special(struct region *special, uint64_t gen)
+{
+	struct outcome want = { .offloaded = NR_SPECIAL + NR_ORDINARY };
+	struct batch b;
+	bool ok;
+
+	if (!batch_init(&b, NR_SPECIAL))
+		return KSFT_FAIL;
+	batch_add_region(&b, 0, special);
+	ok = batch_home(&b) && batch_run(&b) &&
+	     special_moved(&b, special, &want, gen);
+	batch_free(&b);
+	return result(ok);
+}
+
+bool file_verify(int fd, const struct region *r, uint64_t gen)
+{
+	struct region copy = *r;
+	bool ok;
+
+	/* The pattern depends on the address, so put it to the same place */
+	copy.mem = mmap(r->mem, r->len, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	if (copy.mem == MAP_FAILED)
+		return false;
+	ok = pread(fd, copy.mem, r->len, 0) == (ssize_t)r->len;
+	return ok && region_verify(&copy, gen);
+}
+
+int open_uffd(void)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	int uffd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+
+	if (uffd >= 0 && ioctl(uffd, UFFDIO_API, &api)) {
+		close(uffd);
+		return -1;
+	}
+	return uffd;
+}
+
+const char *no_hwpoison(void)
+{
+	return access(HWPOISON "corrupt-pfn", W_OK) ?
+	       "no hwpoison-inject" : NULL;
+}
+
+/* ---- what they need, as it was afterwards ------------------------------- */
+
+/* Parameters of dcbm that dcbm_save() does not save */
+static struct {
+	const char *path;
+	const char *val;
+	char saved[256];
+} settings[] = {
+	/* What else migrates, as kcompactd, is not counted, nor held */
+	{ DCBM_PARAMS "reason_mask", REASON },
+	{ DCBM_PARAMS "min_bytes", "0" },
+	{ DCBM_PARAMS "min_batch_bytes", "0" },
+	/* The engine is held for as long as we like */
+	{ DCBM_PARAMS "timeout_ms", HOLD_MS },
+	/* Nobody else shall move what we look at */
+	{ "/proc/sys/kernel/numa_balancing", "0" },
+	{ "/proc/sys/vm/compaction_proactiveness", "0" },
+	/* What is freed can be had, instead of waiting on a CPU's own list */
+	{ "/proc/sys/vm/percpu_pagelist_high_fraction", "100000" },
+};
+
+static void settings_restore(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(settings); i++)
+		if (*settings[i].saved)
+			write_text(settings[i].path, settings[i].saved);
+}
+
+static void settings_make(void)
+{
+	unsigned int i;
+
+	atexit(settings_restore);
+	for (i = 0; i < ARRAY_SIZE(settings); i++)
+		if (!read_text(settings[i].path, settings[i].saved,
+			       sizeof(settings[i].saved)))
+			write_text(settings[i].path, settings[i].val);
+}
+
+static int kmsg_fd = -1;
+
+/* Has the kernel complained since we looked last? */
+static bool kernel_complained(void)
+{
+	static const char * const splats[] = {
+		"WARNING:", "BUG:", "Oops", "KASAN:", "DMA-API:",
+		"general protection", "rcu: INFO:", "pagealloc: ",
+		"turning off the locking correctness validator",
+	};
+	char line[8192];
+	bool bad = false;
+	unsigned int i;
+	ssize_t n;
+
+	while ((n = read(kmsg_fd, line, sizeof(line) - 1)) > 0 ||
+	       (n < 0 && errno == EPIPE)) {
+		line[max(n, 0L)] = '\0';
+		for (i = 0; i < ARRAY_SIZE(splats); i++) {
+			if (!strstr(line, splats[i]))
+				continue;
+			ksft_print_msg("%s", line);
+			bad = true;
+		}
+	}
+	return bad;
+}
+
+static void dir_remove(void)
+{
+	(void)!chdir("/");
+	umount2(dir, MNT_DETACH);
+	rmdir(dir);
+}
+
+static void setup(void)
+{
+	static const char * const faults[] = {
+		"fail_read", "fail_write", "short_copy", "refuse_prep",
+		"refuse_submit", "lose_callback", "stall", "reorder",
+		"delay_us", "bandwidth",
+	};
+	unsigned int i;
+
+	migrate_offload_setup();
+	if (!dcbm_present())
+		ksft_exit_skip("dcbm is not loaded\n");
+	seed = now_ns();
+
+	dcbm_save();
+	settings_make();
+	if (dcbm_write("offloading", "N") || dcbm_write("nr_dma_chan", "1") ||
+	    dcbm_write("offloading", "Y"))
+		ksft_exit_skip("no DMA channel\n");
+	if (!engine_find())
+		ksft_exit_skip("the engine of dcbm is not one of dma-sim\n");
+	for (i = 0; i < ARRAY_SIZE(faults); i++)
+		engine_set(faults[i], 0);
+	if (!probes_start())
+		ksft_print_msg("no kprobe events: copies by the CPU are not counted\n");
+
+	kmsg_fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
+	lseek(kmsg_fd, 0, SEEK_END);
+	/* All that we mount goes with us */
+	strcpy(dir, "/tmp/migrate_offload.XXXXXX");
+	if (unshare(CLONE_NEWNS) ||
+	    mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+	    !mkdtemp(dir))
+		ksft_exit_fail_perror("directory");
+	atexit(dir_remove);
+	if (mount("tmpfs", dir, "tmpfs", 0, NULL) || chdir(dir))
+		ksft_exit_fail_perror("tmpfs");
+}
+
+/* ---- running them ------------------------------------------------------ */
+
+static struct hazard *hazard_find(const char *name)
+{
+	struct hazard *h;
+
+	for (h = hazards; h; h = h->next)
+		if (!strcmp(h->name, name))
+			return h;
+	return NULL;
+}
+
+static void __noreturn unknown(const char *name)
+{
+	struct hazard *h;
+
+	fprintf(stderr, "hazards: no test '%s'; there are:", name);
+	for (h = hazards; h; h = h->next)
+		fprintf(stderr, " %s", h->name);
+	fputc('\n', stderr);
+	exit(2);
+}
+
+static void pick(const char *name)
+{
+	struct hazard *h = hazard_find(name);
+
+	if (!h)
+		unknown(name);
+	h->picked = true;
+}
+
+static void list(void)
+{
+	struct hazard *h;
+
+	for (h = hazards; h; h = h->next)
+		if (h->picked)
+			printf("%-20s %s\n", h->name, h->what);
+}
+
+static void hazard_run(struct hazard *h)
+{
+	uint64_t start = now_ns();
+	int ret;
+
+	*why = '\0';
+	ret = h->run();
+	engine_set("stall", 0);
+	if (kernel_complained())
+		ret = KSFT_FAIL;
+	ksft_print_msg("%s: %llu ms\n", h->name,
+		       (now_ns() - start) / 1000000ULL);
+	ksft_test_result_code(ret, h->name, "%s%s%s", h->what,
+			      *why ? ": " : "", why);
+}
+
+/* Return true if tests are only to be listed */
+static bool parse_options(int argc, char **argv)
+{
+	bool only_list = false, all = true;
+	struct hazard *h;
+	int opt;
+
+	opterr = 0;
+	while ((opt = getopt(argc, argv, "hlt:")) != -1) {
+		switch (opt) {
+		case 'h':
+			puts("usage: hazards [-l] [-t TEST] ... [TEST ...]\n"
+			     "Runs all tests, or those that are named. -l lists them.");
+			exit(0);
+		case 'l':
+			only_list = true;
+			break;
+		case 't':
+			pick(optarg);
+			all = false;
+			break;
+		default:
+			fprintf(stderr, "hazards: not '-%c'; there are -h, -l and -t TEST\n",
+				optopt);
+			exit(2);
+		}
+	}
+	for (; optind < argc; optind++) {
+		pick(argv[optind]);
+		all = false;
+	}
+	for (h = hazards; h; h = h->next)
+		h->picked |= all;
+	return only_list;
+}
+
+int main(int argc, char **argv)
+{
+	unsigned int nr = 0;
+	struct hazard *h;
+
+	if (parse_options(argc, argv)) {
+		list();
+		return 0;
+	}
+	for (h = hazards; h; h = h->next)
+		nr += h->picked;
+
+	ksft_print_header();
+	setup();
+	ksft_set_plan(nr);
+	for (h = hazards; h; h = h->next)
+		if (h->picked)
+			hazard_run(h);
+	ksft_finished();
+}

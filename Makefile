@@ -168,7 +168,7 @@ check: packages $(if $(GROUP),edited-tree,series)
 clean:
 	rm -rf $(KBUILD) $(KBUILD)-debug $(KBUILD)*-sim $(SELFTESTS) $(BUILD)/ptdma \
 		$(BUILD)/series $(BUILD)/sim $(BUILD)/run $(BUILD)/profile \
-		$(BUILD)/vanilla $(BUILD)/kunit $(BUILD)/rules $(BUILD)/check \
+		$(BUILD)/vanilla $(BUILD)/kunit $(BUILD)/mutants $(BUILD)/check \
 		$(BUILD)/check-arch $(BUILD)/machine $(BUILD)/test $(BUILD)/bench \
 		$(BUILD)/odd-dma $(BUILD)/example
 

@@ -84,6 +84,10 @@ static bool folio_is_plain_bytes(struct folio *folio)
  * move? Both are locked, and @src is unmapped and flushed from the TLBs, so no
  * new user can come by way of page tables. The references tell whether one is
  * left from before, and are looked at last.
+ *
+ * Documentation/mm/migrate_offload.rst numbers the hazards behind these checks:
+ * movable_ops H6a, hugetlb H9, device memory H6b, order H13, poison H5a,
+ * inaccessible H2, mapping H1a and H1b, tags H4, pins H3b, references H3a.
  */
 static enum migrate_cause folio_offload_cause(struct folio *src,
 					      struct folio *dst)

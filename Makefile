@@ -162,7 +162,8 @@ bench-hw: packages edited-tree plot-packages
 
 check: packages $(if $(GROUP),edited-tree,series)
 	@$(if $(GROUP),harness/series/compose group-tree --tree $(TREE) --group '$(GROUP)')
-	@GROUP='$(GROUP)' harness/check/all
+	@$(MAKE) -s kernel
+	@$(if $(GROUP),harness/check/builds --group '$(GROUP)',harness/check/all)
 
 .PHONY: clean distclean
 clean:

@@ -48,6 +48,7 @@ step() {
 
 	wanted "$title" || return 0
 	"$@" >"$log" 2>&1 </dev/null || status=$?
+	cd "$top" || exit
 	report "$log" $((SECONDS - start)) $status "$title"
 	if ((status == 0)); then
 		passed=$((passed + 1))
@@ -65,6 +66,7 @@ suite() {
 
 	wanted "$title" || return 0
 	"$@" >"$log" 2>&1 </dev/null || status=$?
+	cd "$top" || exit
 	count_results "$log" $status
 	grep -E '^ok .*# *SKIP' "$log" | sed 's/^ok [0-9]* */skipped /'
 	report "$log" $((SECONDS - start)) $((f != 0)) "$title: $p passed, $f failed, $s skipped"

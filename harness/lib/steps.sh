@@ -58,13 +58,35 @@ step() {
 	return $status
 }
 
-# suite TITLE COMMAND...: counts the command's own results
+at_once=1	# how many suites run at the same time
+running=0 counts=
+
+# suite TITLE COMMAND...: counts the command's own results. With $at_once, goes on
+# while it runs, but for summary(), which waits for all.
 suite() {
+	wanted "$1" || return 0
+	if ((at_once == 1)); then
+		run_suite "$@"
+		return
+	fi
+	counts=${counts:-$(mktemp -d)}
+	if ((running == at_once)); then
+		wait -n
+		running=$((running - 1))
+	fi
+	{
+		passed=0 failed=0 skipped=0
+		run_suite "$@"
+		echo "$passed $failed $skipped" >>"$counts/$BASHPID"
+	} &
+	running=$((running + 1))
+}
+
+run_suite() {
 	local title=$1 start=$SECONDS status=0 log p f s
 	shift
 	log=$logs/${title//[^a-zA-Z0-9]/-}.log
 
-	wanted "$title" || return 0
 	"$@" >"$log" 2>&1 </dev/null || status=$?
 	cd "$top" || exit
 	count_results "$log" $status
@@ -74,39 +96,28 @@ suite() {
 	((f == 0))
 }
 
+# Wait for what suite() has begun, and count it
+finish_suites() {
+	local p f s
+
+	[ -n "$counts" ] || return 0
+	wait
+	while read -r p f s; do
+		passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+	done < <(cat "$counts"/*)
+	rm -rf "$counts"
+	counts='' running=0
+}
+
 skip() {
 	wanted "$1" || return 0
 	echo "skipped $1"
 	skipped=$((skipped + 1))
 }
 
-# lanes FUNCTION...: call them at the same time, and count what all of them do
-lanes() {
-	local lane counts pids=() p f s
-
-	if [ -n "$listing" ]; then
-		for lane; do $lane; done
-		return
-	fi
-	counts=$(mktemp -d)
-	for lane; do
-		{
-			passed=0 failed=0 skipped=0
-			$lane
-			echo "$passed $failed $skipped" >"$counts/$lane"
-		} &
-		pids+=($!)
-	done
-	wait "${pids[@]}"
-	for lane; do
-		read -r p f s <"$counts/$lane" || p=0 f=1 s=0
-		passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
-	done
-	rm -rf "$counts"
-}
-
 summary() {
 	[ -z "$listing" ] || return 0
+	finish_suites
 	((passed + failed + skipped)) ||
 		die "no title matches '$only'" "choose from ${0##*harness/} --list"
 	echo "$passed passed, $failed failed, $skipped skipped"

@@ -33,7 +33,7 @@ help:
 	@echo '  make shell      a shell in the booted machine                           20 s'
 	@echo 'test'
 	@echo '  make smoke      the quickest of the tests, after a change              5 min'
-	@echo '  make test       what CI runs                                          35 min'
+	@echo '  make test       what CI runs                                          45 min'
 	@echo '  make check      checkpatch, sparse, kernel-doc, documents; each patch is'
 	@echo '                  compiled; GROUP=NN: one posting, with what it needs    10 min'
 	@echo '  make test-long  KUnit on x86_64, each rule taken out, stress, the tests of mm'
@@ -53,7 +53,7 @@ help:
 	@echo '  make clean      remove what was built; distclean: and what was fetched'
 	@echo 'post'
 	@echo '  make series     the patches as mails for git am, in build/series, and who'
-	@echo "                  should get them; GROUP=NN, POSTER='Name <address>'       5 s"
+	@echo "                  should get them; GROUP=NN, POSTER='Name <address>'     1 min"
 	@echo
 	@echo 'The times are those of 2 cores without a cache. KERNEL=DIR takes your own v7.3'
 	@echo 'tree as the base. BENCH_ARGS=, BOOT_ARGS=, PROFILE_ARGS=, RUN_ARGS= go to'

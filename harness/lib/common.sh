@@ -33,7 +33,7 @@ check() {
 # count_results LOG STATUS: set $p, $f and $s to how many passed, failed and were
 # skipped, by its last line "N passed, N failed, N skipped", or else its lines of
 # TAP. What counts nothing has failed, and so has what ends with an error but
-# reports none.
+# reports none, and that of which nothing has passed.
 count_results() {
 	local log=$1 status=$2 last
 

@@ -59,7 +59,7 @@ step() {
 }
 
 at_once=1	# how many suites run at the same time
-running=0 counts=
+running=0 started=0 counts='' pids=()
 
 # suite TITLE COMMAND...: counts the command's own results. With $at_once, goes on
 # while it runs, but for summary(), which waits for all.
@@ -69,17 +69,37 @@ suite() {
 		run_suite "$@"
 		return
 	fi
-	counts=${counts:-$(mktemp -d)}
+	if [ -z "$counts" ]; then
+		counts=$(mktemp -d)
+		trap stop_suites EXIT
+		trap 'exit 130' HUP INT TERM
+	fi
 	if ((running == at_once)); then
 		wait -n
 		running=$((running - 1))
 	fi
+	started=$((started + 1))
+	# One that dies has failed
+	echo '0 1 0' >"$counts/$started"
+	set -m
 	{
 		passed=0 failed=0 skipped=0
 		run_suite "$@"
-		echo "$passed $failed $skipped" >>"$counts/$BASHPID"
+		echo "$passed $failed $skipped" >"$counts/$started"
 	} &
+	set +m
+	pids+=($!)
 	running=$((running + 1))
+}
+
+# What was begun has process groups of its own, which can be stopped
+stop_suites() {
+	local pid
+
+	for pid in "${pids[@]}"; do
+		kill -- "-$pid" 2>/dev/null
+	done
+	rm -rf "$counts"
 }
 
 run_suite() {
@@ -106,7 +126,8 @@ finish_suites() {
 		passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 	done < <(cat "$counts"/*)
 	rm -rf "$counts"
-	counts='' running=0
+	trap - EXIT
+	counts='' running=0 pids=()
 }
 
 skip() {

@@ -119,13 +119,16 @@ static void lengths(void)
 static void paused(void)
 {
 	struct copy first, second, third;
+	int i;
 
 	if (!submit_part(&first, 0) || !submit_part(&second, PART))
 		return;
 	CHECK(!dmaengine_pause(chan));
-	/* The engine finishes what it has begun */
-	msleep(1500);
+	/* The engine finishes what it has begun, however slow the machine is */
+	for (i = 0; i < 300 && !copied(0, PART); i++)
+		msleep(100);
 	CHECK(copied(0, PART));
+	msleep(500);
 	CHECK(untouched(PART, PART));
 	if (!submit_part(&third, 2 * PART))
 		return;

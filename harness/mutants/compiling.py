@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 
+from kernel_copy import put, saved_command
 from tables import BUILD, mutate
 
 
@@ -15,14 +16,6 @@ def area(path):
 	"""Return the folder of the kernel that a file belongs to: mm, drivers/dma, include"""
 	parts = path.split("/")
 	return "/".join(parts[:2 if parts[0] == "drivers" else 1])
-
-
-def put(path, text):
-	"""Write a file without writing through to others that it is linked with"""
-	if os.path.lexists(path):
-		os.unlink(path)
-	with open(path, "w", encoding="utf-8") as file:
-		file.write(text)
 
 
 class Objects:
@@ -40,11 +33,9 @@ class Objects:
 				text = file.read()
 		except FileNotFoundError:
 			return None
-		command = re.search(r"^savedcmd_\S+ := (.*)$", text, flags=re.M)
+		command = saved_command(text)
 		if not command:
 			return None
-		# What follows is objtool's, and no business of the compiler
-		command = command[1].replace("$$", "$").replace("\\#", "#").split(";")[0]
 		source = command.split()[-1]
 		return (command, source) if source.endswith((f"/{target[:-1]}c", f"/{target[:-1]}S")) else None
 

@@ -9,8 +9,9 @@ import shutil
 import subprocess
 import time
 
-from compiling import Objects, area, put
-from tables import BUILD, HERE, TOP, Refused, mutate
+from compiling import Objects, area
+from kernel_copy import in_copy, make_copy, put
+from tables import BUILD, TOP, Refused, mutate
 
 KUNIT_ARGS = {"um": ["--timeout=300"],
 	      "x86_64": ["--timeout=600", "--qemu_args=-smp 2", "--kernel_args=numa=fake=2"]}
@@ -51,16 +52,11 @@ class Machine:
 		except BlockingIOError:
 			self.lock.close()
 			raise Refused(f"another run of this program uses {copy}") from None
-		shutil.rmtree(copy, ignore_errors=True)
-		os.makedirs(os.path.join(copy, "linux"))
-		subprocess.run(["cp", "-a", "--reflink=auto", objects, self.kernel], check=True)
-		put(os.path.join(self.kernel, ".copied"), "")
-		entries = [entry for entry in os.listdir(tree) if entry != ".git"]
-		subprocess.run(["cp", "-al", "-t", os.path.join(copy, "linux"), *entries], cwd=tree, check=True)
+		make_copy(tree, objects, copy)
 
 	def in_copy(self, command):
 		"""Run a command where the copy is in the place of the original"""
-		return run([os.path.join(HERE, "in-copy"), self.tree, self.objects, self.copy, *command], self.log)
+		return run(in_copy(self.tree, self.objects, self.copy, command), self.log)
 
 	def note(self, text):
 		"""Say something in the log"""

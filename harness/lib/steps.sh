@@ -61,8 +61,8 @@ step() {
 at_once=1	# how many suites run at the same time
 running=0 started=0 counts='' pids=()
 
-# suite TITLE COMMAND...: counts the command's own results. With $at_once, goes on
-# while it runs, but for summary(), which waits for all.
+# suite TITLE COMMAND...: counts the command's own results. If $at_once is more
+# than 1, returns while the command runs; summary() waits for all of them.
 suite() {
 	wanted "$1" || return 0
 	if ((at_once == 1)); then

@@ -55,7 +55,7 @@ static off_t dir_block(const char *path)
 
 /*
  * Start a rename that waits for the disk to give the block of the directory at
- * @new. Whoever reads the disk too may have had that block cached again, or keep
+ * @new. Another reader of the disk may have had that block cached again, or keep
  * it from being dropped; then the rename ends at once, and is taken back.
  */
 static bool rename_until_held(struct held_file *f, struct disk *d,
@@ -278,7 +278,7 @@ static void *changer_thread(void *arg)
 
 /*
  * Move what is cached of the disk to and fro, with ordinary memory. mincore() does
- * not see what has only been read by way of buffer heads, so add where ext4 has its
+ * not see what has only been read through buffer heads, so add where ext4 has its
  * bitmaps, inodes and directories.
  */
 #define METADATA_BLOCKS	320

@@ -62,8 +62,8 @@ HAZARD(iomap, "file of FUSE, written back after the move")
  * A reader of the first folio has a reference to it, and waits for the second
  * to be moved, since that is where the data go. So the first pass fails for the
  * first folio, and the next succeeds, if the reader is quick: it has a CPU of
- * its own, and the time that it takes to move the others of the batch. Whoever
- * has a reference may write, so the folio must be copied again then.
+ * its own, and the time that it takes to move the others of the batch. A holder
+ * of a reference may write, so the folio must be copied again then.
  */
 #define BATCH_PASSES	3
 /* No more than the 512 pages of a batch altogether */

@@ -24,7 +24,7 @@ struct io {
 	off_t off;
 	bool is_write;
 	const char *from, *to;		/* to rename instead */
-	int udmabuf;			/* to pin and write by way of, if any */
+	int udmabuf;			/* to pin and write through, if any */
 	const cpu_set_t *cpus;		/* where it runs, unless anywhere */
 
 	pthread_t thread;

@@ -33,8 +33,9 @@ report() {
 	else
 		echo "FAILED  $title ($seconds s); the whole log is ${log#"$top"/}:"
 		{
-			# What did not pass, and what it said before; or the end
-			grep -E -B 10 '^not ok |^FAILED' "$log" | tail -n 60 |
+			# What did not pass, and what it said before; what a step
+			# in this one said; or the end
+			grep -E -B 10 '^not ok |^FAILED|^ {10}' "$log" | tail -n 60 |
 				grep . || tail -n 15 "$log"
 		} | grep -vE '^ok |^# *$' | sed 's/^/          /'
 	fi

@@ -69,6 +69,12 @@ def link_area(tree, overlay, name):
 			symlinks=True, copy_function=os.symlink)
 
 
+def dependencies(path, folder):
+	"""Return the names of files in what the compiler wrote; they may be relative to the folder"""
+	with open(path, encoding="utf-8") as file:
+		return [os.path.normpath(os.path.join(folder, name)) for name in file.read().split()]
+
+
 def compile_object(objects, target, file, overlay):
 	"""Compile an object from the file in the overlay; return what is wrong, or an empty text"""
 	command, source = objects.saved(target)
@@ -83,14 +89,14 @@ def compile_object(objects, target, file, overlay):
 	if not deps or f"-o {target} " not in command:
 		return f"cannot make sense of the command for {target}"
 	command = command.replace(deps[1], f"{out}.d").replace(f"-o {target} ", f"-o {out} ")
-	done = subprocess.run(["sh", "-c", command], cwd=objects.folder, text=True, check=False,
-			      stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-	if done.returncode:
-		return done.stdout or f"the compiler ended with {done.returncode}"
-	with open(f"{out}.d", encoding="utf-8") as deps:
-		# ccache may have made them relative
-		names = [os.path.normpath(os.path.join(objects.folder, name)) for name in deps.read().split()]
-		if os.path.join(overlay, file) in names:
+	# The dependencies that ccache has may be those of another clone
+	for env in ({}, {"CCACHE_DISABLE": "1"}):
+		done = subprocess.run(["sh", "-c", command], cwd=objects.folder, env=os.environ | env,
+				      text=True, check=False, stdin=subprocess.DEVNULL,
+				      stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+		if done.returncode:
+			return done.stdout or f"the compiler ended with {done.returncode}"
+		if os.path.join(overlay, file) in dependencies(f"{out}.d", objects.folder):
 			return ""
 	return f"{target} was not compiled from the mutated {file}"
 

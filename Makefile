@@ -136,6 +136,7 @@ test: build series
 	@harness/suites/all
 
 test-long: build vanilla series
+	@harness/setup/install arm64
 	@harness/suites/all -l
 
 # The same on a kernel with KASAN, lockdep, DEBUG_VM and DMA_API_DEBUG: what
@@ -170,7 +171,7 @@ clean:
 	rm -rf $(KBUILD) $(KBUILD)-debug $(KBUILD)*-sim $(SELFTESTS) $(BUILD)/ptdma \
 		$(BUILD)/series $(BUILD)/sim $(BUILD)/run $(BUILD)/profile \
 		$(BUILD)/vanilla $(BUILD)/kunit $(BUILD)/mutants $(BUILD)/check \
-		$(BUILD)/check-arch $(BUILD)/machine $(BUILD)/test $(BUILD)/bench \
+		$(BUILD)/check-arch $(BUILD)/arm64 $(BUILD)/machine $(BUILD)/test $(BUILD)/bench \
 		$(BUILD)/odd-dma $(BUILD)/example
 
 # build/linux may hold edits that nobody has written back

@@ -15,10 +15,6 @@
  * How large a batch may be is a matter of throughput against the time for which
  * the first folio of it is not mapped. Both are measured for a list of limits, on
  * request. A kernel without such a limit gets that many bytes by a call instead.
- *
- * A large folio that is mapped by PTEs may leave migration marked as partially
- * mapped, and be split when it is migrated again: when that is seen, folios of
- * such a size are allocated anew for every move, on the node it starts from.
  */
 
 #define _GNU_SOURCE
@@ -86,7 +82,6 @@ static FILE *csv;
 static uint64_t generation;
 static sig_atomic_t interrupted;
 
-static bool fresh_for_each_move;
 static bool trace_latency;
 
 static struct row rows[MAX_ROWS];
@@ -240,7 +235,6 @@ static void write_csv(const struct row *row, const struct region *r,
 static bool run_moves(const struct row *row, struct region *r, struct move *m,
 		      size_t batch, struct cell *cell)
 {
-	const bool mthp = r->size > psize() && r->size != read_pmd_pagesize();
 	const unsigned int nr_moves = 2 * rounds * (trace_latency ? 2 : 1);
 	unsigned int i = 0, attempt = 0, nr_rates = 0, nr_firsts = 0;
 	double sum = 0, squares = 0, firsts = 0;
@@ -253,7 +247,6 @@ static bool run_moves(const struct row *row, struct region *r, struct move *m,
 	while (i < nr_moves) {
 		const int from = i & 1 ? node_b : node_a;
 		const int to = i & 1 ? node_a : node_b;
-		const bool fresh = mthp && fresh_for_each_move;
 		/* Tracing takes time, so the throughput is that of other rounds. */
 		const bool traced = trace_latency && i & 2;
 		struct latency latency = { .first_us = -1, .max_us = -1 };
@@ -262,7 +255,7 @@ static bool run_moves(const struct row *row, struct region *r, struct move *m,
 		double rate;
 
 		check_interrupted();
-		if ((attempt || (fresh && i)) && !region_renew(r, from))
+		if (attempt && !region_renew(r, from))
 			return false;
 
 		if (traced)
@@ -277,12 +270,7 @@ static bool run_moves(const struct row *row, struct region *r, struct move *m,
 		case MOVE_SPLIT:
 			if (++attempt == MAX_ATTEMPTS)
 				return false;
-			if (mthp && i && !fresh) {
-				ksft_print_msg("from here on, each move begins with new folios\n");
-				fresh_for_each_move = true;
-			} else {
-				compact_nodes(true);
-			}
+			compact_nodes(true);
 			continue;
 		case MOVE_OK:
 			break;

@@ -175,16 +175,13 @@ FIXTURE_VARIANT(large_folio)
 	size_t size;
 };
 
-#define SIZE(name, bytes) \
-	FIXTURE_VARIANT_ADD(large_folio, name) { .size = bytes }
-
-SIZE(16k, 16 << 10);
-SIZE(64k, 64 << 10);
-SIZE(256k, 256 << 10);
-SIZE(1m, 1 << 20);
+FIXTURE_VARIANT_ADD(large_folio, 16k) { .size = 16 << 10 };
+FIXTURE_VARIANT_ADD(large_folio, 64k) { .size = 64 << 10 };
+FIXTURE_VARIANT_ADD(large_folio, 256k) { .size = 256 << 10 };
+FIXTURE_VARIANT_ADD(large_folio, 1m) { .size = 1 << 20 };
 
 /* Are the pages from @addr on those of one folio of @self->size */
-static bool is_whole(FIXTURE_DATA(large_folio) *self, char *addr)
+static bool is_whole(FIXTURE_DATA(large_folio) * self, char *addr)
 {
 	unsigned long first = pagemap_get_pfn(self->pagemap, addr);
 	uint64_t flags;
@@ -201,7 +198,7 @@ static bool is_whole(FIXTURE_DATA(large_folio) *self, char *addr)
 	       !(flags & KPF_COMPOUND_TAIL);
 }
 
-static bool is_small(FIXTURE_DATA(large_folio) *self, char *addr)
+static bool is_small(FIXTURE_DATA(large_folio) * self, char *addr)
 {
 	uint64_t flags;
 
@@ -210,7 +207,7 @@ static bool is_small(FIXTURE_DATA(large_folio) *self, char *addr)
 	       !(flags & (KPF_COMPOUND_HEAD | KPF_COMPOUND_TAIL));
 }
 
-static bool is_mlocked(FIXTURE_DATA(large_folio) *self)
+static bool is_mlocked(FIXTURE_DATA(large_folio) * self)
 {
 	uint64_t flags;
 
@@ -220,7 +217,7 @@ static bool is_mlocked(FIXTURE_DATA(large_folio) *self)
 }
 
 /* Have @self->mem be a new folio on the first node, filled with 1 */
-static bool renew(FIXTURE_DATA(large_folio) *self)
+static bool renew(FIXTURE_DATA(large_folio) * self)
 {
 	unsigned long mask = 1UL << nodes[0];
 	int tries = 3;
@@ -279,23 +276,24 @@ FIXTURE_TEARDOWN(large_folio)
 		thp_restore_settings();
 }
 
-/* Move what is at @addr ten times; it has to be whole and filled with 1 then */
-#define TO_AND_FRO(addr)						\
-do {									\
-	int i_;								\
-									\
-	for (i_ = 0; i_ < NR_MOVES; i_++) {				\
-		ASSERT_EQ(move(addr, nodes[!(i_ % 2)]), 0);		\
-		ASSERT_TRUE(is_whole(self, addr));			\
-	}								\
-	ASSERT_TRUE(has(addr, 0, self->size, 1));			\
-} while (0)
+/* Move the folio at @addr ten times: it stays whole, and is filled with 1 */
+static bool goes_to_and_fro(FIXTURE_DATA(large_folio) * self, char *addr)
+{
+	int i;
+
+	for (i = 0; i < NR_MOVES; i++)
+		if (move(addr, nodes[!(i % 2)]) || !is_whole(self, addr)) {
+			ksft_print_msg("move %d: not moved, or not whole\n", i);
+			return false;
+		}
+	return has(addr, 0, self->size, 1);
+}
 
 /* ---- whole, or split ---------------------------------------------------------- */
 
 TEST_F(large_folio, to_and_fro)
 {
-	TO_AND_FRO(self->mem);
+	ASSERT_TRUE(goes_to_and_fro(self, self->mem));
 }
 
 /* A folio that does not migrate, since somebody has a reference, stays whole */
@@ -310,7 +308,7 @@ TEST_F(large_folio, failed)
 	ASSERT_TRUE(is_whole(self, self->mem));
 	close(pipes[0]);
 	close(pipes[1]);
-	TO_AND_FRO(self->mem);
+	ASSERT_TRUE(goes_to_and_fro(self, self->mem));
 }
 
 /* What a folio that is partially unmapped still needs is small after a move */
@@ -366,7 +364,7 @@ TEST_F(large_folio, forked)
 		_exit(!has(self->mem, 0, self->size, 1));
 	}
 	meet(fd);
-	TO_AND_FRO(self->mem);
+	ASSERT_TRUE(goes_to_and_fro(self, self->mem));
 	fill(self->mem, 0, self->size, 2);
 	meet(fd);
 	ASSERT_TRUE(child_passes(pid));
@@ -388,7 +386,7 @@ TEST_F(large_folio, exclusive)
 		fill(self->mem + i * psize(), i * psize(), psize(), 1);
 	if (!is_whole(self, self->mem))
 		SKIP(return, "pages were copied");
-	TO_AND_FRO(self->mem);
+	ASSERT_TRUE(goes_to_and_fro(self, self->mem));
 
 	/* No fault where it could write before */
 	before = minor_faults();
@@ -448,7 +446,7 @@ TEST_F(large_folio, amid)
 			  MPOL_MF_MOVE_ALL), 0);
 	ASSERT_EQ(status[0], nodes[1]);
 	ASSERT_EQ(status[1], nodes[1]);
-	TO_AND_FRO(mem);
+	ASSERT_TRUE(goes_to_and_fro(self, mem));
 	meet(fd);
 	ASSERT_TRUE(child_passes(pid));
 	ASSERT_TRUE(has(mem, 0, self->size, 1));
@@ -461,14 +459,14 @@ TEST_F(large_folio, vma_ends)
 	size_t rest = self->size - self->size / 4;
 
 	ASSERT_EQ(mprotect(second, rest, PROT_READ), 0);
-	TO_AND_FRO(self->mem);
+	ASSERT_TRUE(goes_to_and_fro(self, self->mem));
 	/* From another of its VMAs */
 	ASSERT_EQ(move(second, nodes[1]), 0);
 	ASSERT_TRUE(is_whole(self, self->mem));
 	fill(self->mem, 0, self->size / 4, 1);
 	ASSERT_EQ(mprotect(second, rest, PROT_READ | PROT_WRITE), 0);
 	fill(second, self->size / 4, rest, 1);
-	TO_AND_FRO(self->mem);
+	ASSERT_TRUE(goes_to_and_fro(self, self->mem));
 }
 
 TEST_F(large_folio, prot_none)
@@ -479,7 +477,7 @@ TEST_F(large_folio, prot_none)
 	ASSERT_TRUE(faults(self->mem));
 	ASSERT_EQ(mprotect(self->mem, self->size / 2, PROT_READ | PROT_WRITE), 0);
 	ASSERT_TRUE(is_whole(self, self->mem));
-	TO_AND_FRO(self->mem);
+	ASSERT_TRUE(goes_to_and_fro(self, self->mem));
 }
 
 /* mremap() has put it where it is not aligned, and two page tables map it */
@@ -489,7 +487,7 @@ TEST_F(large_folio, two_page_tables)
 
 	ASSERT_EQ(mremap(self->mem, self->size, self->size,
 			 MREMAP_MAYMOVE | MREMAP_FIXED, to), (void *)to);
-	TO_AND_FRO(to);
+	ASSERT_TRUE(goes_to_and_fro(self, to));
 	fill(to, 0, self->size, 2);
 	ASSERT_TRUE(has(to, 0, self->size, 2));
 }
@@ -530,7 +528,7 @@ TEST_F(large_folio, shmem)
 		_exit(!right);
 	}
 	meet(fd);
-	TO_AND_FRO(mem);
+	ASSERT_TRUE(goes_to_and_fro(self, mem));
 	ASSERT_TRUE(has(other, 0, self->size, 1));
 	meet(fd);
 	ASSERT_TRUE(child_passes(pid));
@@ -552,7 +550,7 @@ TEST_F(large_folio, mlocked)
 		ASSERT_EQ(move(self->mem, nodes[!(i % 2)]), 0);
 		ASSERT_TRUE(is_mlocked(self));
 	}
-	TO_AND_FRO(self->mem);
+	ASSERT_TRUE(goes_to_and_fro(self, self->mem));
 	ASSERT_EQ(munlock(self->mem, self->size), 0);
 	ASSERT_FALSE(is_mlocked(self));
 }
@@ -570,11 +568,11 @@ TEST_F(large_folio, mlocked_in_runs)
 		fill(self->mem + i * psize(), i * psize(), psize(), 1);
 	ASSERT_EQ(move(self->mem, nodes[1]), 0);
 	ASSERT_TRUE(is_mlocked(self));
-	TO_AND_FRO(self->mem);
+	ASSERT_TRUE(goes_to_and_fro(self, self->mem));
 	ASSERT_TRUE(is_mlocked(self));
 }
 
-static bool has_bit(FIXTURE_DATA(large_folio) *self, unsigned int page,
+static bool has_bit(FIXTURE_DATA(large_folio) * self, unsigned int page,
 		    uint64_t bit)
 {
 	return pagemap_get_entry(self->pagemap, self->mem + page * psize()) & bit;
@@ -601,7 +599,7 @@ TEST_F(large_folio, uffd_wp)
 
 		ASSERT_EQ(ioctl(uffd, UFFDIO_WRITEPROTECT, &wp), 0);
 	}
-	TO_AND_FRO(self->mem);
+	ASSERT_TRUE(goes_to_and_fro(self, self->mem));
 	for (i = 0; i < self->nr; i++)
 		ASSERT_EQ(has_bit(self, i, PM_UFFD_WP), i % 3 == 1);
 }
@@ -617,8 +615,8 @@ TEST_F(large_folio, soft_dirty)
 		fill(self->mem + i * psize(), i * psize(), psize(), 1);
 	for (i = 0; i < self->nr; i++)
 		ASSERT_EQ(has_bit(self, i, PM_SOFT_DIRTY), i % 3 == 1);
-	TO_AND_FRO(self->mem);
-	/* TO_AND_FRO() only reads */
+	ASSERT_TRUE(goes_to_and_fro(self, self->mem));
+	/* That only reads */
 	for (i = 0; i < self->nr; i++)
 		ASSERT_EQ(has_bit(self, i, PM_SOFT_DIRTY), i % 3 == 1);
 }

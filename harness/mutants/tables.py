@@ -264,7 +264,10 @@ class Existing:
 				self.read_kunit(text)
 		files = read_files(os.path.join(tree, SELFTESTS, "mm/**/*migrate_offload*"))
 		files |= read_files(os.path.join(tree, SELFTESTS, "mm/**/*migrate_offload*/**"))
+		programs = read_files(os.path.join(tree, SELFTESTS, "mm/migrate_*.c"))
 		self.scripts = {os.path.basename(path) for path in files}
+		self.scripts |= {f"mm/{os.path.basename(path).removesuffix('.c')}" for path in programs}
+		files |= programs
 		self.selftests = set()
 		for text in files.values():
 			self.selftests |= set(re.findall(r"\w+", text))
@@ -298,7 +301,8 @@ class Existing:
 			if test.script not in self.scripts:
 				raise Refused(f"there is no selftest {test.script}")
 			for name in test.names:
-				if name not in self.selftests:
+				# A program has FIXTURE.VARIANT.TEST
+				if name.split(".")[-1] not in self.selftests:
 					raise Refused(f"{test.script} has no test {name}")
 		elif test.kind == "ptdma" and test.names[0] not in self.suites["ptdma"]:
 			raise Refused(f"harness/suites/ptdma has no check {test.names[0]!r}")

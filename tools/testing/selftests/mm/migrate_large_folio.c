@@ -480,6 +480,26 @@ TEST_F(large_folio, prot_none)
 	ASSERT_TRUE(goes_to_and_fro(self, self->mem));
 }
 
+/* The same with PTEs that are otherwise alike, since the pages are shared */
+TEST_F(large_folio, prot_none_shared)
+{
+	char *second = self->mem + self->size / 2;
+	pid_t pid;
+	int fd;
+
+	pid = fork_child(&fd);
+	if (!pid) {
+		meet(fd);
+		_exit(!has(self->mem, 0, self->size, 1));
+	}
+	ASSERT_EQ(mprotect(second, self->size / 2, PROT_NONE), 0);
+	ASSERT_EQ(move(self->mem, nodes[1]), 0);
+	ASSERT_TRUE(is_whole(self, self->mem));
+	ASSERT_TRUE(faults(second));
+	meet(fd);
+	ASSERT_TRUE(child_passes(pid));
+}
+
 /* mremap() has put it where it is not aligned, and two page tables map it */
 TEST_F(large_folio, two_page_tables)
 {

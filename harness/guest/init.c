@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The first process of a machine that has nothing but one test: run it, say how
- * it ended, and turn the machine off.
+ * The first process of a machine that runs a single test: run /test, print its
+ * exit status, and turn the machine off.
  */
 #include <stdio.h>
 #include <sys/mount.h>

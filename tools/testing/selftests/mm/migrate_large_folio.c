@@ -164,7 +164,7 @@ FIXTURE(large_folio)
 {
 	size_t size, pmd_size;
 	unsigned int nr;	/* of pages */
-	char *area;		/* three times as much as a page table maps */
+	char *area;		/* four times as much as a page table maps */
 	size_t area_len;
 	char *mem;		/* the folio, aligned, in a VMA of its own */
 	int pagemap, kpageflags;
@@ -311,7 +311,7 @@ TEST_F(large_folio, failed)
 	ASSERT_TRUE(goes_to_and_fro(self, self->mem));
 }
 
-/* What a folio that is partially unmapped still needs is small after a move */
+/* A move splits a folio that is partially unmapped */
 TEST_F(large_folio, half_unmapped_before)
 {
 	ASSERT_EQ(madvise(self->mem, self->size / 2, MADV_DONTNEED), 0);
@@ -327,7 +327,7 @@ static void *move_thread(void *addr)
 	return NULL;
 }
 
-/* The same, when it is unmapped while it moves: it is small after the next move */
+/* If half of a folio is unmapped during a move, a later move splits it */
 TEST_F_TIMEOUT(large_folio, half_unmapped_meanwhile, 120)
 {
 	char *rest = self->mem + self->size / 2;
@@ -371,7 +371,7 @@ TEST_F(large_folio, forked)
 	ASSERT_TRUE(has(self->mem, 0, self->size, 2));
 }
 
-/* Pages that may be written to without a fault, and others, are so afterwards */
+/* A move does not change which pages can be written without a fault */
 TEST_F(large_folio, exclusive)
 {
 	long before;
@@ -394,19 +394,19 @@ TEST_F(large_folio, exclusive)
 		fill(self->mem + i * psize(), i * psize(), psize(), 2);
 	ASSERT_EQ(minor_faults(), before);
 
-	/* Those that were written to are exclusive, so a pin sees what is written */
+	/* Only the pages that were just written have new content */
 	for (i = 0; i < self->nr; i++)
 		ASSERT_TRUE(has(self->mem + i * psize(), i * psize(), psize(),
 				i % 3 == 1 ? 2 : 1));
-	/* And another write to a page that is not has its fault */
+	/* A write to a page that is not exclusive still faults */
 	before = minor_faults();
 	fill(self->mem, 0, psize(), 3);
 	ASSERT_GT(minor_faults(), before);
 }
 
 /*
- * One process has other things amid the folio: nothing, a guard, pages of its
- * own, one of which may be swapped out, and one that is moved in the same call
+ * Between pages of the folio, the child has a hole, a guard, and pages of its
+ * own. One of these may be swapped out, and one is moved in the same call.
  */
 TEST_F(large_folio, amid)
 {
@@ -684,8 +684,8 @@ TEST_F(large_folio, young)
 }
 
 /*
- * A page amid the others is pinned by a ring and cannot be shared. What was
- * unmapped before it comes back, and the ring and the process see one page.
+ * A ring pins a page in the middle of the folio, so the page cannot be shared.
+ * Pages that were unmapped before it are mapped again, and it stays writable.
  */
 TEST_F(large_folio, pinned)
 {

@@ -43,7 +43,7 @@
 
 static int nodes[2] = { -1, -1 };
 
-/* Return whether there are two nodes with memory; @nodes are the first two */
+/* Return whether there are two nodes; @nodes are the first two */
 static bool find_nodes(void)
 {
 	char path[64];
@@ -82,22 +82,17 @@ static bool has(const char *addr, size_t offset, size_t len, unsigned int seed)
 	return true;
 }
 
-/* Move what is mapped at @addr in process @pid, 0 for the own one, to @node */
-static int move_of(pid_t pid, void *addr, int node)
+/* Move what is mapped at @addr to @node */
+static int move(void *addr, int node)
 {
 	int status = -ENOENT;
 	long ret;
 
-	ret = syscall(__NR_move_pages, pid, 1UL, &addr, &node, &status,
+	ret = syscall(__NR_move_pages, 0, 1UL, &addr, &node, &status,
 		      MPOL_MF_MOVE_ALL);
 	if (ret < 0)
 		return -errno;
 	return status < 0 ? status : status == node ? 0 : -EAGAIN;
-}
-
-static int move(void *addr, int node)
-{
-	return move_of(0, addr, node);
 }
 
 /* ---- another process that maps the folio ------------------------------------ */
@@ -133,6 +128,16 @@ static bool child_passes(pid_t pid)
 
 	return waitpid(pid, &status, 0) == pid && WIFEXITED(status) &&
 	       !WEXITSTATUS(status);
+}
+
+/* Fork a child that ends at once: no page of the process is exclusive then */
+static bool share_all(void)
+{
+	pid_t pid = fork();
+
+	if (!pid)
+		_exit(0);
+	return child_passes(pid);
 }
 
 /* Return whether an access to @addr is answered by a signal */
@@ -214,6 +219,15 @@ static bool is_mlocked(FIXTURE_DATA(large_folio) * self)
 	return !pageflags_get(pagemap_get_pfn(self->pagemap, self->mem),
 			      self->kpageflags, &flags) &&
 	       (flags & KPF_MLOCKED);
+}
+
+/* Fill each third page, those with i % 3 == 1 */
+static void fill_thirds(FIXTURE_DATA(large_folio) * self, unsigned int seed)
+{
+	unsigned int i;
+
+	for (i = 1; i < self->nr; i += 3)
+		fill(self->mem + i * psize(), i * psize(), psize(), seed);
 }
 
 /* Have @self->mem be a new folio on the first node, filled with 1 */
@@ -375,23 +389,17 @@ TEST_F(large_folio, forked)
 TEST_F(large_folio, exclusive)
 {
 	long before;
-	pid_t pid;
-	int i, fd;
+	int i;
 
-	pid = fork_child(&fd);
-	if (!pid)
-		_exit(0);
-	ASSERT_TRUE(child_passes(pid));
-	for (i = 1; i < self->nr; i += 3)
-		fill(self->mem + i * psize(), i * psize(), psize(), 1);
+	ASSERT_TRUE(share_all());
+	fill_thirds(self, 1);
 	if (!is_whole(self, self->mem))
 		SKIP(return, "pages were copied");
 	ASSERT_TRUE(goes_to_and_fro(self, self->mem));
 
 	/* No fault where it could write before */
 	before = minor_faults();
-	for (i = 1; i < self->nr; i += 3)
-		fill(self->mem + i * psize(), i * psize(), psize(), 2);
+	fill_thirds(self, 2);
 	ASSERT_EQ(minor_faults(), before);
 
 	/* Only the pages that were just written have new content */
@@ -578,14 +586,11 @@ TEST_F(large_folio, mlocked)
 /* The same if its PTEs come back in several runs, since they differ */
 TEST_F(large_folio, mlocked_in_runs)
 {
-	int i;
-
 	if (!softdirty_supported())
 		SKIP(return, "no soft-dirty bits");
 	ASSERT_EQ(mlock(self->mem, self->size), 0);
 	clear_softdirty();
-	for (i = 1; i < self->nr; i += 3)
-		fill(self->mem + i * psize(), i * psize(), psize(), 1);
+	fill_thirds(self, 1);
 	ASSERT_EQ(move(self->mem, nodes[1]), 0);
 	ASSERT_TRUE(is_mlocked(self));
 	ASSERT_TRUE(goes_to_and_fro(self, self->mem));
@@ -631,8 +636,7 @@ TEST_F(large_folio, soft_dirty)
 	if (!softdirty_supported())
 		SKIP(return, "no soft-dirty bits");
 	clear_softdirty();
-	for (i = 1; i < self->nr; i += 3)
-		fill(self->mem + i * psize(), i * psize(), psize(), 1);
+	fill_thirds(self, 1);
 	for (i = 0; i < self->nr; i++)
 		ASSERT_EQ(has_bit(self, i, PM_SOFT_DIRTY), i % 3 == 1);
 	ASSERT_TRUE(goes_to_and_fro(self, self->mem));
@@ -693,13 +697,9 @@ TEST_F(large_folio, pinned)
 	struct iovec iov = { .iov_base = self->mem + 2 * psize(),
 			     .iov_len = psize() };
 	long before;
-	pid_t pid;
-	int ring, fd;
+	int ring;
 
-	pid = fork_child(&fd);
-	if (!pid)
-		_exit(0);
-	ASSERT_TRUE(child_passes(pid));
+	ASSERT_TRUE(share_all());
 	/* This one is exclusive then, those before it are not */
 	fill(self->mem + 2 * psize(), 2 * psize(), psize(), 1);
 	ring = syscall(__NR_io_uring_setup, 1, &params);

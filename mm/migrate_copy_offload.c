@@ -1,31 +1,35 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Hand the content of a batch of unmapped folios to a registered migrator.
+ * Have a registered migrator copy unmapped folios, a batch at a time.
  *
- * migrate_pages_batch() unmaps folios, flushes the TLB once, and then moves
- * folio by folio. With a migrator registered, the content of those folios that
- * qualify is copied in between, all at once. A destination that has been
- * filled is marked FOLIO_CONTENT_COPIED, and the move skips the copy; all
- * others are copied by the CPU in the move, as ever.
+ * migrate_pages_batch() unmaps a chunk of folios, flushes the TLB once, and
+ * then moves folio by folio. If a migrator is registered, the folios that
+ * qualify first go to the batch list. The migrator copies them while the CPU
+ * copies and moves the others, those of the single list. A destination that has
+ * been filled is marked FOLIO_CONTENT_COPIED, and the move skips the copy.
+ * Whatever the migrator leaves is copied by the CPU in the move, as ever.
  *
  * Copying early moves the copy ahead of checks that otherwise precede it, so
  * folio_offload_cause() lets only those folios through for which nothing but
  * plain bytes, which nobody can change any more, has to get to the other side.
  */
-#include <kunit/static_stub.h>
 #include <linux/export.h>
 #include <linux/gfp.h>
 #include <linux/highmem.h>
 #include <linux/list.h>
+#include <linux/mempool.h>
 #include <linux/migrate.h>
 #include <linux/migrate_copy_offload.h>
+#include <linux/minmax.h>
 #include <linux/mutex.h>
 #include <linux/pagemap.h>
+#include <linux/sched/mm.h>
 #include <linux/slab.h>
 #include <linux/srcu.h>
 #include <linux/static_call.h>
 #include <linux/string.h>
 #include <linux/sysfs.h>
+#include <linux/uaccess.h>
 #include <linux/vmstat.h>
 #ifdef CONFIG_ARM64_MTE
 #include <asm/mte.h>
@@ -35,25 +39,92 @@
 #include "internal.h"
 #include "migrate_copy_offload.h"
 
+/* Migrators that can be registered at a time; one of them is in use */
+#define MIGRATE_OFFLOAD_SLOTS	4
+
+/* Batches that are there for movers that can get no memory */
+#define MIGRATE_OFFLOAD_RESERVE	16
+
 DEFINE_STATIC_KEY_FALSE(migrate_offload_enabled);
 unsigned long migrate_offload_reasons __read_mostly;
 
-static void migrate_offload_nop(struct migrate_offload_batch *batch)
+static int submit_nop(struct migrate_offload_batch *batch)
+{
+	return -ENODEV;
+}
+
+static void wait_nop(struct migrate_offload_batch *batch)
 {
 }
 
-DEFINE_STATIC_CALL(migrate_offload_call, migrate_offload_nop);
+#define FOR_EACH_SLOT(what)	what(0) what(1) what(2) what(3)
+
+#define DEFINE_SLOT(nr)							\
+	DEFINE_STATIC_CALL(migrate_offload_submit_##nr, submit_nop);	\
+	DEFINE_STATIC_CALL(migrate_offload_wait_##nr, wait_nop);
+FOR_EACH_SLOT(DEFINE_SLOT)
+
 DEFINE_STATIC_SRCU(migrate_offload_srcu);
 
-/* Serialises registration, and protects the two below */
+/* Serialises registration, and protects what follows */
 static DEFINE_MUTEX(migrate_offload_mutex);
-static const struct migrator *migrate_offload_migrator;
 
-/* Smaller folios are not worth it, as the migrator has it */
+/* What has registered, and what it wants */
+static struct migrate_offload_slot {
+	const struct migrate_offload_ops *ops;
+	unsigned long reasons;
+	size_t min_bytes;
+} migrate_offload_slots[MIGRATE_OFFLOAD_SLOTS];
+
+/* The slot in use, or MIGRATE_OFFLOAD_SLOTS; also read in SRCU sections */
+static unsigned int migrate_offload_slot = MIGRATE_OFFLOAD_SLOTS;
+
+/* Smaller folios are not worth it, as the migrator in use has it */
 static size_t migrate_offload_min_bytes __read_mostly;
 
-/* A batch that is not in use, so that one need not be allocated each time */
-static struct migrate_offload_batch *migrate_offload_spare;
+/* Valid in an SRCU section in which a slot is in use */
+static mempool_t migrate_offload_batches;
+
+static int slot_submit(struct migrate_offload_batch *batch)
+{
+#define SLOT_SUBMIT(nr)							\
+	case nr:							\
+		return static_call(migrate_offload_submit_##nr)(batch);
+
+	switch (batch->slot) {
+	FOR_EACH_SLOT(SLOT_SUBMIT)
+	default:
+		return -ENODEV;
+	}
+}
+
+static void slot_wait(struct migrate_offload_batch *batch)
+{
+#define SLOT_WAIT(nr)							\
+	case nr:							\
+		return static_call(migrate_offload_wait_##nr)(batch);
+
+	switch (batch->slot) {
+	FOR_EACH_SLOT(SLOT_WAIT)
+	}
+}
+
+/* Without @ops, take what was there out of the calls */
+static void slot_set(unsigned int slot, const struct migrate_offload_ops *ops)
+{
+#define SLOT_SET(nr)							\
+	case nr:							\
+		static_call_update(migrate_offload_submit_##nr,		\
+				   ops ? ops->submit : submit_nop);	\
+		static_call_update(migrate_offload_wait_##nr,		\
+				   ops ? ops->wait : wait_nop);		\
+		break;
+
+	switch (slot) {
+	FOR_EACH_SLOT(SLOT_SET)
+	}
+	migrate_offload_slots[slot].ops = ops;
+}
 
 /*
  * Does copy_highpage() move more than bytes here? An engine does not see tags
@@ -61,8 +132,6 @@ static struct migrate_offload_batch *migrate_offload_spare;
  */
 static bool folio_is_plain_bytes(struct folio *folio)
 {
-	KUNIT_STATIC_STUB_REDIRECT(folio_is_plain_bytes, folio);
-
 	if (IS_ENABLED(CONFIG_KMSAN) || kasan_hw_tags_enabled())
 		return false;
 #if defined(CONFIG_ARM64_MTE)
@@ -80,103 +149,108 @@ static bool folio_is_plain_bytes(struct folio *folio)
 }
 
 /*
- * What speaks against copying the content of @src to @dst now, ahead of the
- * move? Both are locked, and @src is unmapped and flushed from the TLBs, so no
- * new user can come by way of page tables. The references tell whether one is
- * left from before, and are looked at last.
+ * Return why the content of @src must not be copied to @dst now, ahead of the
+ * move, or MIGRATE_LEFT_NONE. Both are locked, and @src is unmapped and flushed
+ * from the TLBs, so no new user can come through page tables. The references
+ * tell whether one is left from before.
  *
  * Documentation/mm/migrate_offload.rst numbers the hazards behind these checks:
  * movable_ops H6a, hugetlb H9, device memory H6b, order H13, poison H5a,
  * inaccessible H2, mapping H1a and H1b, tags H4, pins H3b, references H3a.
  */
-static enum migrate_cause folio_offload_cause(struct folio *src,
-					      struct folio *dst)
+static enum migrate_left_cause folio_offload_cause(struct folio *src,
+						   struct folio *dst)
 {
 	struct address_space *mapping;
 
 	if (folio_size(src) < READ_ONCE(migrate_offload_min_bytes))
-		return MC_TOO_SMALL;
+		return MIGRATE_LEFT_TOO_SMALL;
 	if (page_has_movable_ops(&src->page))
-		return MC_MOVABLE_OPS;
+		return MIGRATE_LEFT_MOVABLE_OPS;
 	if (folio_test_hugetlb(src))
-		return MC_HUGETLB;
+		return MIGRATE_LEFT_HUGETLB;
 	if (folio_is_zone_device(src) || folio_is_zone_device(dst))
-		return MC_ZONE_DEVICE;
+		return MIGRATE_LEFT_ZONE_DEVICE;
 	if (folio_order(src) != folio_order(dst))
-		return MC_ORDER;
-	if (folio_contain_hwpoisoned_page(src))
-		return MC_HWPOISON;
+		return MIGRATE_LEFT_ORDER;
+	if (folio_has_hwpoison(src))
+		return MIGRATE_LEFT_HWPOISON;
 	mapping = folio_mapping(src);
 	if (mapping && mapping_inaccessible(mapping))
-		return MC_INACCESSIBLE;
+		return MIGRATE_LEFT_INACCESSIBLE;
 	if (mapping && !mapping_migrates_by_copy(mapping))
-		return MC_MAPPING;
-	if (arch_make_folio_accessible(src))
-		return MC_INACCESSIBLE;
+		return MIGRATE_LEFT_MAPPING;
 	if (!folio_is_plain_bytes(src))
-		return MC_TAGGED;
+		return MIGRATE_LEFT_TAGGED;
 	if (folio_maybe_dma_pinned(src))
-		return MC_PINNED;
+		return MIGRATE_LEFT_PINNED;
 	if (folio_ref_count(src) != folio_expected_ref_count(src) + 1)
-		return MC_REFERENCES;
-	return MC_NONE;
+		return MIGRATE_LEFT_REFERENCES;
+	/* Changes what it looks at, so only if all others have no objection */
+	if (arch_make_folio_accessible(src))
+		return MIGRATE_LEFT_INACCESSIBLE;
+	return MIGRATE_LEFT_NONE;
 }
 
 /* Causes that an operator does the same about are counted together */
-static enum vm_event_item cause_event(enum migrate_cause cause)
+static enum vm_event_item cause_event(enum migrate_left_cause cause)
 {
 	switch (cause) {
-	case MC_SINGLE:
-	case MC_TOO_SMALL:
+	case MIGRATE_LEFT_SINGLE:
+	case MIGRATE_LEFT_TOO_SMALL:
 		return PGMIGRATE_OFFLOAD_SMALL;
-	case MC_INACCESSIBLE:
-	case MC_MAPPING:
+	case MIGRATE_LEFT_INACCESSIBLE:
+	case MIGRATE_LEFT_MAPPING:
 		return PGMIGRATE_OFFLOAD_MAPPING;
-	case MC_PINNED:
-	case MC_REFERENCES:
+	case MIGRATE_LEFT_PINNED:
+	case MIGRATE_LEFT_REFERENCES:
+	case MIGRATE_LEFT_WASTED:
 		return PGMIGRATE_OFFLOAD_BUSY;
-	case MC_NO_MEMORY:
-	case MC_MIGRATOR:
-	case MC_LOST:
+	case MIGRATE_LEFT_NO_MEMORY:
+	case MIGRATE_LEFT_NO_ROOM:
+	case MIGRATE_LEFT_REFUSED:
+	case MIGRATE_LEFT_MIGRATOR:
+	case MIGRATE_LEFT_LOST:
 		return PGMIGRATE_OFFLOAD_FAILED;
 	default:
 		return PGMIGRATE_OFFLOAD_UNFIT;
 	}
 }
 
-/* The CPU is going to copy it, or nobody if it is lost */
+/* Count and trace a folio that the migrator did not copy */
 static void folio_left(struct folio *src, enum migrate_reason reason,
-		       enum migrate_cause cause)
+		       enum migrate_left_cause cause)
 {
 	const long nr_pages = folio_nr_pages(src);
 
-	count_vm_events(PGMIGRATE_OFFLOAD_FALLBACK, nr_pages);
+	if (cause != MIGRATE_LEFT_LOST)
+		count_vm_events(PGMIGRATE_OFFLOAD_FALLBACK, nr_pages);
 	count_vm_events(cause_event(cause), nr_pages);
 	trace_mm_migrate_folio_not_offloaded(src, reason, cause);
 }
 
-static struct migrate_offload_batch *migrate_offload_get_batch(void)
+/**
+ * migrate_offload_wasted - count an early copy that was of no use
+ * @src: the source, whose move failed
+ * @reason: why it was to migrate
+ *
+ * If the move is tried again, the CPU copies once more.
+ *
+ * Context: Any.
+ */
+void migrate_offload_wasted(struct folio *src, enum migrate_reason reason)
 {
-	struct migrate_offload_batch *batch;
-
-	batch = xchg(&migrate_offload_spare, NULL);
-	if (!batch)
-		batch = kmalloc(sizeof(*batch), GFP_NOWAIT | __GFP_NOMEMALLOC);
-	return batch;
+	folio_left(src, reason, MIGRATE_LEFT_WASTED);
 }
 
-static void migrate_offload_put_batch(struct migrate_offload_batch *batch)
+static void folios_left(struct list_head *src_folios,
+			enum migrate_reason reason,
+			enum migrate_left_cause cause)
 {
-	if (cmpxchg(&migrate_offload_spare, NULL, batch))
-		kfree(batch);
-}
+	struct folio *src;
 
-static void batch_reset(struct migrate_offload_batch *batch)
-{
-	batch->nr = 0;
-	batch->bytes = 0;
-	bitmap_zero(batch->copied, MIGRATE_OFFLOAD_MAX_PAIRS);
-	bitmap_zero(batch->lost, MIGRATE_OFFLOAD_MAX_PAIRS);
+	list_for_each_entry(src, src_folios, lru)
+		folio_left(src, reason, cause);
 }
 
 static void batch_add(struct migrate_offload_batch *batch, struct folio *src,
@@ -195,204 +269,371 @@ static void batch_add(struct migrate_offload_batch *batch, struct folio *src,
 
 	pair->src = src;
 	pair->dst = dst;
+	atomic_long_set(&pair->copied, 0);
 	batch->bytes += folio_size(src);
 	batch->nr++;
 }
 
-/*
- * Let the migrator copy, then take over what it says of each folio. Whatever
- * it read of memory that has failed since may be wrong, so that is copied again
- * by the CPU, which can tell, and fails the migration of this folio alone.
- */
-static unsigned int batch_run(struct migrate_offload_batch *batch,
-			      struct list_head *lost_src,
-			      struct list_head *lost_dst)
+/* Return an empty batch, or NULL. It keeps the migrator in use from going. */
+static struct migrate_offload_batch *batch_get(enum migrate_mode mode,
+					       enum migrate_reason reason,
+					       struct list_head *src_folios)
 {
-	unsigned int i, nr_copied = 0;
-	long nr_pages = 0;
+	struct migrate_offload_batch *batch = NULL;
+	unsigned int slot;
+	int idx;
 
-	static_call(migrate_offload_call)(batch);
+	idx = srcu_read_lock(&migrate_offload_srcu);
+	/* Pairs with the release in slot_use() */
+	slot = smp_load_acquire(&migrate_offload_slot);
+	/* The migrator may have gone since the branch was taken */
+	if (slot == MIGRATE_OFFLOAD_SLOTS)
+		goto unlock;
+
+	batch = mempool_alloc(&migrate_offload_batches, GFP_NOWAIT);
+	if (!batch) {
+		folios_left(src_folios, reason, MIGRATE_LEFT_NO_MEMORY);
+		goto unlock;
+	}
+	batch->bytes = 0;
+	batch->nr = 0;
+	batch->mode = mode;
+	batch->reason = reason;
+	batch->slot = slot;
+	batch->srcu_idx = idx;
+	bitmap_zero(batch->lost, MIGRATE_OFFLOAD_MAX_PAIRS);
+	return batch;
+
+unlock:
+	srcu_read_unlock(&migrate_offload_srcu, idx);
+	return NULL;
+}
+
+static void batch_put(struct migrate_offload_batch *batch)
+{
+	const int idx = batch->srcu_idx;
+
+	mempool_free(batch, &migrate_offload_batches);
+	srcu_read_unlock(&migrate_offload_srcu, idx);
+}
+
+/* Move pairs that qualify from @single to @batched, and add them to @batch */
+static void batch_fill(struct migrate_offload_batch *batch,
+		       struct migrate_list *single,
+		       struct migrate_list *batched)
+{
+	struct folio *src, *src2, *dst, *dst2;
+	enum migrate_left_cause cause;
+
+	dst = list_first_entry(&single->dst, struct folio, lru);
+	list_for_each_entry_safe(src, src2, &single->src, lru) {
+		dst2 = list_next_entry(dst, lru);
+		cause = batch->nr < MIGRATE_OFFLOAD_MAX_PAIRS ?
+			folio_offload_cause(src, dst) : MIGRATE_LEFT_NO_ROOM;
+		if (cause) {
+			folio_left(src, batch->reason, cause);
+		} else {
+			batch_add(batch, src, dst);
+			list_move_tail(&src->lru, &batched->src);
+			list_move_tail(&dst->lru, &batched->dst);
+		}
+		dst = dst2;
+		cond_resched();
+	}
+}
+
+/**
+ * migrate_offload_submit - have a migrator copy what it can of a chunk
+ * @single: unmapped folios, flushed from the TLBs, locked, and destinations
+ * @batched: empty; takes those that the migrator is going to copy
+ * @mode: how long migration may wait
+ * @reason: why the folios migrate
+ *
+ * Never fails: without a migrator, without memory, or with a migrator that
+ * refuses, all folios are in @single afterwards, and the CPU copies them.
+ *
+ * Context: Process context, may sleep, but not for an engine. The folios are
+ * locked; possibly in reclaim.
+ *
+ * Return: the batch, to be passed to migrate_offload_wait() before anything is
+ * done with the folios in @batched, or NULL if there are none.
+ */
+struct migrate_offload_batch *
+migrate_offload_submit(struct migrate_list *single,
+		       struct migrate_list *batched, enum migrate_mode mode,
+		       enum migrate_reason reason)
+{
+	struct migrate_offload_batch *batch;
+	unsigned int noio;
+	struct folio *src;
+	int err;
+
+	src = list_first_entry_or_null(&single->src, struct folio, lru);
+	if (!src)
+		return NULL;
+	/* The CPU has copied a single small folio before any engine woke up */
+	if (list_is_singular(&single->src) && !folio_test_large(src)) {
+		folio_left(src, reason, MIGRATE_LEFT_SINGLE);
+		return NULL;
+	}
+
+	batch = batch_get(mode, reason, &single->src);
+	if (!batch)
+		return NULL;
+	batch_fill(batch, single, batched);
+	if (!batch->nr)
+		goto put;
+
+	/*
+	 * The folios are locked. Reclaim could write through a filesystem or a
+	 * loop device, and wait for one of these locks. GFP_NOFS would not rule
+	 * out the loop device.
+	 */
+	noio = memalloc_noio_save();
+	err = slot_submit(batch);
+	memalloc_noio_restore(noio);
+	if (!err)
+		return batch;
+
+	folios_left(&batched->src, reason, MIGRATE_LEFT_REFUSED);
+	list_splice_tail_init(&batched->src, &single->src);
+	list_splice_tail_init(&batched->dst, &single->dst);
+put:
+	batch_put(batch);
+	return NULL;
+}
+
+#ifdef CONFIG_DEBUG_MIGRATE_OFFLOAD
+/* Return true if the contents differ; false also if the memory of @src fails */
+static bool folios_differ(struct folio *dst, struct folio *src)
+{
+	const size_t size = folio_size(src);
+	const u8 *from = folio_address(src);
+	const u8 *to = folio_address(dst);
+	u8 bytes[256];
+	size_t at;
+
+	for (at = 0; at < size; at += sizeof(bytes)) {
+		/* The only way to read that survives a machine check */
+		if (copy_mc_to_kernel(bytes, from + at, sizeof(bytes)))
+			return false;
+		if (memcmp(bytes, to + at, sizeof(bytes)))
+			return true;
+		if (PAGE_ALIGNED(at))
+			cond_resched();
+	}
+	return false;
+}
+
+/**
+ * migrate_offload_verify - warn if a folio has changed after its early copy
+ * @mapping: what the folio belongs to, or NULL
+ * @dst: the destination, locked
+ * @src: the source, locked, and no longer in @mapping
+ *
+ * Context: Process context, may sleep. No lock is held but those of the folios.
+ */
+void migrate_offload_verify(const struct address_space *mapping,
+			    struct folio *dst, struct folio *src)
+{
+	WARN_ONCE(folios_differ(dst, src),
+		  "migrate: an early copy differs from its source, mapping operations %ps\n",
+		  mapping ? mapping->a_ops : NULL);
+}
+#endif
+
+/**
+ * migrate_offload_wait - wait until the migrator is done with a batch
+ * @batch: from migrate_offload_submit(), which this function frees
+ * @lost: takes the folios whose copy was given up, and their destinations. The
+ *	migrator holds a reference to both, so the sources cannot migrate now,
+ *	and the destinations are to be given up.
+ *
+ * Marks the destinations that have been filled FOLIO_CONTENT_COPIED, and leaves
+ * all others to the CPU. What the migrator read of memory that has failed since
+ * may be wrong, so that is copied again by the CPU, which can tell, and fails
+ * the migration of this folio alone.
+ *
+ * Context: Process context, may sleep, as the task that submitted the batch.
+ *
+ * Return: how many folios have been copied.
+ */
+unsigned int migrate_offload_wait(struct migrate_offload_batch *batch,
+				  struct migrate_list *lost)
+{
+	const enum migrate_reason reason = batch->reason;
+	unsigned int i, noio, nr_copied = 0;
+
+	noio = memalloc_noio_save();
+	slot_wait(batch);
+	memalloc_noio_restore(noio);
 
 	for (i = 0; i < batch->nr; i++) {
 		struct migrate_pair *pair = &batch->pairs[i];
 
 		if (test_bit(i, batch->lost)) {
-			list_move_tail(&pair->src->lru, lost_src);
-			list_move_tail(&pair->dst->lru, lost_dst);
-			folio_left(pair->src, batch->reason, MC_LOST);
-		} else if (!test_bit(i, batch->copied)) {
-			folio_left(pair->src, batch->reason, MC_MIGRATOR);
-		} else if (folio_contain_hwpoisoned_page(pair->src)) {
-			folio_left(pair->src, batch->reason, MC_HWPOISON);
+			list_move_tail(&pair->src->lru, &lost->src);
+			list_move_tail(&pair->dst->lru, &lost->dst);
+			folio_left(pair->src, reason, MIGRATE_LEFT_LOST);
+		} else if (atomic_long_read(&pair->copied) !=
+			   folio_size(pair->src)) {
+			folio_left(pair->src, reason, MIGRATE_LEFT_MIGRATOR);
+		} else if (folio_has_hwpoison(pair->src)) {
+			folio_left(pair->src, reason, MIGRATE_LEFT_HWPOISON);
 		} else {
 			pair->dst->migrate_info |= FOLIO_CONTENT_COPIED;
 			nr_copied++;
-			nr_pages += folio_nr_pages(pair->src);
 		}
 	}
-	count_vm_events(PGMIGRATE_OFFLOAD_SUCCESS, nr_pages);
-	batch_reset(batch);
+	batch_put(batch);
 	return nr_copied;
 }
 
-/**
- * migrate_offload_copy - copy the content of unmapped folios ahead of the move
- * @src_folios: sources, unmapped and flushed from the TLBs, locked
- * @dst_folios: their destinations, in the same order
- * @lost_src: takes sources whose copy was given up; the migrator holds a
- *	reference, so they cannot migrate now, and are to be restored
- * @lost_dst: takes their destinations; they are to be given up, not reused
- * @mode: how long migration may wait
- * @reason: why the folios migrate
- *
- * Marks the destinations that have been filled FOLIO_CONTENT_COPIED, and leaves
- * all others to the CPU. Never fails: without a migrator, without memory, or
- * with a migrator that does nothing, nothing is marked.
- *
- * Context: Process context, may sleep, folio locks held, possibly in reclaim.
- *
- * Return: how many folios have been copied.
- */
-unsigned int migrate_offload_copy(struct list_head *src_folios,
-				  struct list_head *dst_folios,
-				  struct list_head *lost_src,
-				  struct list_head *lost_dst,
-				  enum migrate_mode mode,
-				  enum migrate_reason reason)
+static unsigned int slot_of(const struct migrate_offload_ops *ops)
 {
-	struct migrate_offload_batch *batch;
-	struct folio *src, *src2, *dst, *dst2;
-	enum migrate_cause cause;
-	unsigned int nr_copied = 0;
-	int idx;
+	unsigned int slot = 0;
 
-	src = list_first_entry_or_null(src_folios, struct folio, lru);
-	if (!src)
-		return 0;
-	/* The CPU has copied a single small folio before any engine woke up */
-	if (list_is_singular(src_folios) && !folio_test_large(src)) {
-		folio_left(src, reason, MC_SINGLE);
-		return 0;
-	}
+	lockdep_assert_held(&migrate_offload_mutex);
+	while (slot < MIGRATE_OFFLOAD_SLOTS &&
+	       migrate_offload_slots[slot].ops != ops)
+		slot++;
+	return slot;
+}
 
-	idx = srcu_read_lock(&migrate_offload_srcu);
+/* Let the migrator in a slot have the batches that begin from now on */
+static void slot_use(unsigned int slot)
+{
+	struct migrate_offload_slot *used = &migrate_offload_slots[slot];
 
-	batch = migrate_offload_get_batch();
-	if (!batch) {
-		list_for_each_entry(src, src_folios, lru)
-			folio_left(src, reason, MC_NO_MEMORY);
-		goto unlock;
-	}
-	batch_reset(batch);
-	batch->mode = mode;
-	batch->reason = reason;
-
-	dst = list_first_entry(dst_folios, struct folio, lru);
-	list_for_each_entry_safe(src, src2, src_folios, lru) {
-		dst2 = list_next_entry(dst, lru);
-		cause = folio_offload_cause(src, dst);
-		if (cause)
-			folio_left(src, reason, cause);
-		else
-			batch_add(batch, src, dst);
-		if (batch->nr == MIGRATE_OFFLOAD_MAX_PAIRS)
-			nr_copied += batch_run(batch, lost_src, lost_dst);
-		dst = dst2;
-		cond_resched();
-	}
-	if (batch->nr)
-		nr_copied += batch_run(batch, lost_src, lost_dst);
-
-	migrate_offload_put_batch(batch);
-unlock:
-	srcu_read_unlock(&migrate_offload_srcu, idx);
-	return nr_copied;
+	WRITE_ONCE(migrate_offload_min_bytes, used->min_bytes);
+	WRITE_ONCE(migrate_offload_reasons, used->reasons);
+	/* A CPU that sees the slot sees its static calls and the mempool */
+	smp_store_release(&migrate_offload_slot, slot);
+	static_branch_enable(&migrate_offload_enabled);
+	pr_info("migrate: %s copies batches of folios\n", used->ops->name);
 }
 
 /**
  * migrate_offload_register - let a migrator copy for page migration
- * @migrator: who copies; must stay until it is unregistered
+ * @ops: what copies; must stay until it is unregistered
  * @reasons: what to offload, a mask of BIT(enum migrate_reason)
  *
- * There can be one at a time. A module must unregister its migrator before it
- * goes, in its exit function at the latest; that is what makes its code safe
- * to free, and a pin on the module would only make it impossible to unload.
+ * Of several, the first copies, and the others are idle until it goes. A module
+ * must unregister its migrator before it goes, in its exit function at the
+ * latest. That is what makes its code safe to free, and a pin on the module
+ * would only make it impossible to unload.
  *
  * Context: Process context, may sleep.
  *
  * Return: 0, -EINVAL for a migrator that is not complete or a mask that has
- * unknown reasons, -EBUSY if there is one already.
+ * unknown reasons, -EEXIST for one that is registered, -EBUSY if all slots are
+ * taken, -ENOMEM.
  */
-int migrate_offload_register(const struct migrator *migrator,
+int migrate_offload_register(const struct migrate_offload_ops *ops,
 			     unsigned long reasons)
 {
-	if (!migrator || !migrator->name || !migrator->copy ||
+	const size_t size = sizeof(struct migrate_offload_batch);
+	unsigned int slot;
+	int ret;
+
+	if (!ops || !ops->name || !ops->submit || !ops->wait ||
 	    (reasons & ~MIGRATE_OFFLOAD_ALL_REASONS))
 		return -EINVAL;
 
 	guard(mutex)(&migrate_offload_mutex);
 
-	if (migrate_offload_migrator)
+	if (slot_of(ops) != MIGRATE_OFFLOAD_SLOTS)
+		return -EEXIST;
+	slot = slot_of(NULL);
+	if (slot == MIGRATE_OFFLOAD_SLOTS)
 		return -EBUSY;
 
-	migrate_offload_migrator = migrator;
-	WRITE_ONCE(migrate_offload_reasons, reasons);
-	WRITE_ONCE(migrate_offload_min_bytes, 0);
-	static_call_update(migrate_offload_call, migrator->copy);
-	static_branch_enable(&migrate_offload_enabled);
-	pr_info("migrate: %s copies batches of folios\n", migrator->name);
+	if (migrate_offload_slot == MIGRATE_OFFLOAD_SLOTS) {
+		ret = mempool_init_kmalloc_pool(&migrate_offload_batches,
+						min(num_online_cpus(),
+						    MIGRATE_OFFLOAD_RESERVE),
+						size);
+		if (ret)
+			return ret;
+	}
+	slot_set(slot, ops);
+	migrate_offload_slots[slot].reasons = reasons;
+	migrate_offload_slots[slot].min_bytes = 0;
+	if (migrate_offload_slot == MIGRATE_OFFLOAD_SLOTS)
+		slot_use(slot);
 	return 0;
 }
 EXPORT_SYMBOL_GPL(migrate_offload_register);
 
 /**
  * migrate_offload_unregister - stop using a migrator
- * @migrator: as registered; one that is not registered is ignored
+ * @ops: as registered; what is not registered is ignored
  *
- * When this returns, no batch is in the migrator's copy function and none will
- * enter it any more.
+ * When this returns, the migrator has no batch and will get none.
  *
- * Context: Process context. Waits for the batches that are being copied.
+ * Context: Process context. Waits for all batches that are in flight.
  */
-void migrate_offload_unregister(const struct migrator *migrator)
+void migrate_offload_unregister(const struct migrate_offload_ops *ops)
 {
+	unsigned int slot, next;
+	bool used;
+
 	guard(mutex)(&migrate_offload_mutex);
 
-	if (!migrator || migrate_offload_migrator != migrator)
+	if (!ops)
+		return;
+	slot = slot_of(ops);
+	if (slot == MIGRATE_OFFLOAD_SLOTS)
 		return;
 
-	static_branch_disable(&migrate_offload_enabled);
-	static_call_update(migrate_offload_call, migrate_offload_nop);
+	used = slot == migrate_offload_slot;
+	if (used) {
+		static_branch_disable(&migrate_offload_enabled);
+		WRITE_ONCE(migrate_offload_slot, MIGRATE_OFFLOAD_SLOTS);
+	}
+	/* A batch holds a read lock from before submit() to after wait() */
 	synchronize_srcu(&migrate_offload_srcu);
-	migrate_offload_migrator = NULL;
-	kfree(xchg(&migrate_offload_spare, NULL));
-	pr_info("migrate: %s no longer copies\n", migrator->name);
+	slot_set(slot, NULL);
+	pr_info("migrate: %s has unregistered\n", ops->name);
+	if (!used)
+		return;
+
+	for (next = 0; next < MIGRATE_OFFLOAD_SLOTS; next++)
+		if (migrate_offload_slots[next].ops)
+			return slot_use(next);
+	mempool_exit(&migrate_offload_batches);
 }
 EXPORT_SYMBOL_GPL(migrate_offload_unregister);
 
 /**
  * migrate_offload_set_reasons - change what is offloaded
- * @migrator: as registered; one that is not registered is ignored
+ * @ops: as registered; what is not registered is ignored
  * @reasons: a mask of BIT(enum migrate_reason); unknown reasons are dropped
  *
  * Batches that are under way are not affected.
  *
  * Context: Process context, may sleep.
  */
-void migrate_offload_set_reasons(const struct migrator *migrator,
+void migrate_offload_set_reasons(const struct migrate_offload_ops *ops,
 				 unsigned long reasons)
 {
+	unsigned int slot;
+
 	guard(mutex)(&migrate_offload_mutex);
 
-	if (migrator && migrate_offload_migrator == migrator)
-		WRITE_ONCE(migrate_offload_reasons,
-			   reasons & MIGRATE_OFFLOAD_ALL_REASONS);
+	slot = ops ? slot_of(ops) : MIGRATE_OFFLOAD_SLOTS;
+	if (slot == MIGRATE_OFFLOAD_SLOTS)
+		return;
+	reasons &= MIGRATE_OFFLOAD_ALL_REASONS;
+	migrate_offload_slots[slot].reasons = reasons;
+	if (slot == migrate_offload_slot)
+		WRITE_ONCE(migrate_offload_reasons, reasons);
 }
 EXPORT_SYMBOL_GPL(migrate_offload_set_reasons);
 
 /**
  * migrate_offload_set_min_bytes - change from what size on folios are offloaded
- * @migrator: as registered; one that is not registered is ignored
+ * @ops: as registered; what is not registered is ignored
  * @min_bytes: size of a folio in bytes; smaller ones are left to the CPU
  *
  * What an engine costs for each folio, its set-up and its answer, has no part
@@ -401,12 +642,18 @@ EXPORT_SYMBOL_GPL(migrate_offload_set_reasons);
  *
  * Context: Process context, may sleep.
  */
-void migrate_offload_set_min_bytes(const struct migrator *migrator,
+void migrate_offload_set_min_bytes(const struct migrate_offload_ops *ops,
 				   size_t min_bytes)
 {
+	unsigned int slot;
+
 	guard(mutex)(&migrate_offload_mutex);
 
-	if (migrator && migrate_offload_migrator == migrator)
+	slot = ops ? slot_of(ops) : MIGRATE_OFFLOAD_SLOTS;
+	if (slot == MIGRATE_OFFLOAD_SLOTS)
+		return;
+	migrate_offload_slots[slot].min_bytes = min_bytes;
+	if (slot == migrate_offload_slot)
 		WRITE_ONCE(migrate_offload_min_bytes, min_bytes);
 }
 EXPORT_SYMBOL_GPL(migrate_offload_set_min_bytes);

@@ -1,25 +1,34 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What mm/migrate.c needs to hand a batch of folios to a migrator. */
+/* Interface between mm/migrate.c and the copy offload */
 #ifndef _MM_MIGRATE_COPY_OFFLOAD_H
 #define _MM_MIGRATE_COPY_OFFLOAD_H
 
 #include <linux/bits.h>
 #include <linux/fs.h>
 #include <linux/jump_label.h>
+#include <linux/limits.h>
 #include <linux/migrate.h>
+#include <linux/migrate_copy_offload.h>
+#include <linux/mm.h>
 #include <linux/pagemap.h>
+#include <linux/swapops.h>
+#include <linux/vmstat.h>
 
-struct list_head;
+/* Sources and, in the same order, destinations, linked by their lru */
+struct migrate_list {
+	struct list_head src;
+	struct list_head dst;
+};
 
 /**
- * mapping_migrates_by_copy - is __migrate_folio() what migrates its folios?
+ * mapping_migrates_by_copy - test whether __migrate_folio() migrates its folios
  * @mapping: of a folio
  *
  * A filesystem with a migrate_folio() of its own may lock more than the folio
  * before it copies, as for buffer heads, or refuse to copy, as secretmem does.
  * So this is a list of what is known to do nothing else.
  *
- * Block devices are none of it, even without buffer heads: a filesystem may
+ * Block devices are left out, even without buffer heads: a filesystem may
  * write to the cache of its device with nothing but a reference to the folio,
  * as ntfs does.
  *
@@ -35,42 +44,137 @@ static inline bool mapping_migrates_by_copy(const struct address_space *mapping)
 	       mapping->a_ops->migrate_folio == filemap_migrate_folio;
 }
 
+/**
+ * folio_has_hwpoison - test whether a page of a folio has failed
+ * @folio: locked, and isolated for migration
+ *
+ * folio_contain_hwpoisoned_page() does not know of a page in the middle of a
+ * folio before memory_failure() has the lock of the folio. memory_failure() may
+ * even give up without the lock, since it cannot handle an isolated folio. It
+ * has counted the page by then. If it waits for the lock instead, it holds a
+ * reference, and the folio does not move.
+ *
+ * Return: true if a page is known to have failed.
+ */
+static inline bool folio_has_hwpoison(struct folio *folio)
+{
+#ifdef CONFIG_MEMORY_FAILURE
+	long i, nr = folio_nr_pages(folio);
+
+	if (folio_contain_hwpoisoned_page(folio))
+		return true;
+	if (likely(!atomic_long_read(&num_poisoned_pages)))
+		return false;
+	for (i = 1; i < nr; i++)
+		if (PageHWPoison(folio_page(folio, i)))
+			return true;
+#endif
+	return false;
+}
+
 #ifdef CONFIG_MIGRATION_COPY_OFFLOAD
 DECLARE_STATIC_KEY_FALSE(migrate_offload_enabled);
 extern unsigned long migrate_offload_reasons;
 
-unsigned int migrate_offload_copy(struct list_head *src_folios,
-				  struct list_head *dst_folios,
-				  struct list_head *lost_src,
-				  struct list_head *lost_dst,
-				  enum migrate_mode mode,
-				  enum migrate_reason reason);
+struct migrate_offload_batch *
+migrate_offload_submit(struct migrate_list *single,
+		       struct migrate_list *batched, enum migrate_mode mode,
+		       enum migrate_reason reason);
+unsigned int migrate_offload_wait(struct migrate_offload_batch *batch,
+				  struct migrate_list *lost);
+
+#ifdef CONFIG_DEBUG_MIGRATE_OFFLOAD
+void migrate_offload_verify(const struct address_space *mapping,
+			    struct folio *dst, struct folio *src);
+#else
+static inline void migrate_offload_verify(const struct address_space *mapping,
+					  struct folio *dst, struct folio *src)
+{
+}
+#endif
 
 /**
- * migrate_should_offload - is a migrator there for this reason to migrate?
+ * migrate_offload_used - count a folio that a migrator has copied
+ * @mapping: what the folio belongs to, or NULL
+ * @dst: the destination, which has replaced the source in @mapping
+ * @src: the source, which nobody can find any more
+ *
+ * At the move, since before that the early copy may yet turn out to be of no
+ * use.
+ */
+static inline void migrate_offload_used(const struct address_space *mapping,
+					struct folio *dst, struct folio *src)
+{
+	migrate_offload_verify(mapping, dst, src);
+	count_vm_events(PGMIGRATE_OFFLOAD_SUCCESS, folio_nr_pages(dst));
+}
+
+void migrate_offload_wasted(struct folio *src, enum migrate_reason reason);
+
+/**
+ * migrate_should_offload - test whether a migrator is wanted for a reason
  * @reason: why the folios migrate
  *
- * What a kernel without a migrator pays for the feature, once a batch.
+ * Without a migrator, this branch is all that the feature costs: one a chunk,
+ * and two a call of migrate_pages().
  *
- * Return: true if migrate_offload_copy() is worth calling.
+ * Return: true if migrate_offload_submit() is worth calling.
  */
 static inline bool migrate_should_offload(enum migrate_reason reason)
 {
 	return static_branch_unlikely(&migrate_offload_enabled) &&
 	       (READ_ONCE(migrate_offload_reasons) & BIT(reason));
 }
-#else /* CONFIG_MIGRATION_COPY_OFFLOAD */
+
+/**
+ * migrate_offload_max_folios - how many folios to unmap together at most
+ * @reason: why the folios migrate
+ *
+ * A chunk of more would keep folios locked that no batch has room for.
+ *
+ * Return: the number, which is no limit without a migrator.
+ */
 static inline unsigned int
-migrate_offload_copy(struct list_head *src_folios, struct list_head *dst_folios,
-		     struct list_head *lost_src, struct list_head *lost_dst,
-		     enum migrate_mode mode, enum migrate_reason reason)
+migrate_offload_max_folios(enum migrate_reason reason)
+{
+	return migrate_should_offload(reason) ? MIGRATE_OFFLOAD_MAX_PAIRS :
+						UINT_MAX;
+}
+#else /* CONFIG_MIGRATION_COPY_OFFLOAD */
+static inline struct migrate_offload_batch *
+migrate_offload_submit(struct migrate_list *single,
+		       struct migrate_list *batched, enum migrate_mode mode,
+		       enum migrate_reason reason)
+{
+	return NULL;
+}
+
+static inline unsigned int
+migrate_offload_wait(struct migrate_offload_batch *batch,
+		     struct migrate_list *lost)
 {
 	return 0;
+}
+
+static inline void migrate_offload_used(const struct address_space *mapping,
+					struct folio *dst, struct folio *src)
+{
+}
+
+static inline void migrate_offload_wasted(struct folio *src,
+					  enum migrate_reason reason)
+{
 }
 
 static inline bool migrate_should_offload(enum migrate_reason reason)
 {
 	return false;
+}
+
+static inline unsigned int
+migrate_offload_max_folios(enum migrate_reason reason)
+{
+	return UINT_MAX;
 }
 #endif /* CONFIG_MIGRATION_COPY_OFFLOAD */
 #endif /* _MM_MIGRATE_COPY_OFFLOAD_H */

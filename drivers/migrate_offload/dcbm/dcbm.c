@@ -3,9 +3,10 @@
  * DMA core batch migrator
  *
  * Copies batches of folios for page migration with the memory to memory
- * channels of dmaengine. A batch is spread over the channels by bytes. Each
- * channel gets a contiguous share of it, which is mapped as one scatterlist a
- * side, cut into descriptors, and waited for. A folio counts as copied when
+ * channels of dmaengine. A batch is spread by bytes over the channels that are
+ * free; if none is, the CPU copies it. Each channel gets a contiguous share,
+ * which is mapped as one scatterlist a side, and cut into descriptors. The core
+ * moves other folios meanwhile, and then waits. A folio counts as copied when
  * every byte of it was in a descriptor that completed without an error; the
  * CPU copies all others.
  *
@@ -25,6 +26,7 @@
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/atomic.h>
+#include <linux/average.h>
 #include <linux/bitfield.h>
 #include <linux/bitmap.h>
 #include <linux/cleanup.h>
@@ -35,8 +37,11 @@
 #include <linux/dmaengine.h>
 #include <linux/hash.h>
 #include <linux/jiffies.h>
+#include <linux/ktime.h>
 #include <linux/list.h>
 #include <linux/lockdep.h>
+#include <linux/math.h>
+#include <linux/math64.h>
 #include <linux/migrate_copy_offload.h>
 #include <linux/minmax.h>
 #include <linux/mm.h>
@@ -65,8 +70,6 @@
 #define DCBM_MAX_SEGS		512
 /* What a channel must get at least to be worth waking up */
 #define DCBM_MIN_SHARE		SZ_64K
-/* How long to wait for a channel while others use them all */
-#define DCBM_BUSY_JIFFIES	msecs_to_jiffies(20)
 /*
  * Without lists, each folio has a descriptor and mostly an interrupt of its
  * own. That costs the CPU more instructions than to copy 4 KiB, and fewer than
@@ -75,8 +78,16 @@
 #define DCBM_MIN_BYTES		SZ_16K
 /* For each descriptor: tell us, and nobody looks at it afterwards */
 #define DCBM_FLAGS		(DMA_PREP_INTERRUPT | DMA_CTRL_ACK)
-/* An engine gets 1 ms for this many bytes, in addition to timeout_ms */
-#define DCBM_BYTES_PER_MS	SZ_256K
+/*
+ * Wait so many times as long as a share should take at the measured speed of
+ * the channel, and patience_ms more, in case a busy machine delays a thread.
+ */
+#define DCBM_PATIENCE		16
+/*
+ * Wait so long after the deadline: a virtual machine that did not run may not
+ * have seen the answers yet.
+ */
+#define DCBM_GRACE_MS		50
 /* Folios of one page that a channel copies to be tested */
 #define DCBM_TEST_PAIRS		8
 /* Stop claiming after this many channels that did not answer their test */
@@ -131,6 +142,9 @@ struct dcbm_pos {
 	size_t offset;
 };
 
+/* How long a channel takes for a KiB, in nanoseconds */
+DECLARE_EWMA(dcbm_speed, 4, 8)
+
 /* What it copies begins at @pos, and may go on through many folios */
 struct dcbm_desc {
 	struct dcbm_pos pos;
@@ -141,8 +155,8 @@ struct dcbm_desc {
 /*
  * A channel, and its share of the batch that it works for. All of the share
  * belongs to the owner of the channel, except @state, @share, @open, @answered,
- * @spurious and the @good of descriptors, which the callback uses too, under
- * @lock.
+ * @spurious, @ended and the @good of descriptors, which the callback uses too,
+ * under @lock.
  */
 struct dcbm_chan {
 	struct list_head node;		/* dcbm_lock */
@@ -164,6 +178,7 @@ struct dcbm_chan {
 	u64 share;			/* number of the share, modulo 2^36 */
 	unsigned int open;		/* descriptors with no answer yet */
 	unsigned int spurious;		/* answers that came late or twice */
+	ktime_t ended;			/* when the last answer came */
 	DECLARE_BITMAP(answered, DCBM_MAX_SEGS);
 	struct completion done;
 	struct work_struct recover;
@@ -173,6 +188,8 @@ struct dcbm_chan {
 	size_t resume_at;		/* that place, in bytes of the share */
 	unsigned int last_pair;
 	size_t bytes;
+	ktime_t begun;
+	struct ewma_dcbm_speed speed;
 	bool mapped;
 	struct sg_table src;
 	struct sg_table dst;
@@ -185,11 +202,16 @@ struct dcbm_chan {
 	struct scatterlist dst_sgl[DCBM_MAX_SEGS];
 };
 
-/* How much of a folio has been copied so far; shares come in order */
-struct dcbm_tally {
-	unsigned int pair;
-	size_t bytes;
+/* What a batch keeps from the begin of its submission to the end of its wait */
+struct dcbm_job {
+	struct dcbm_pos pos;		/* first byte that no channel has yet */
+	size_t left;			/* bytes from there to the end */
+	unsigned long deadline;		/* of the channels that are at work */
+	unsigned long limit;		/* no channel begins after that */
+	unsigned int nr;
+	struct dcbm_chan *dcs[DCBM_MAX_CHANS];
 };
+static_assert(sizeof(struct dcbm_job) <= MIGRATE_OFFLOAD_CB_SIZE);
 
 /* Parameters, and what turns the driver on and off */
 static DEFINE_MUTEX(dcbm_mutex);
@@ -205,6 +227,7 @@ static bool dcbm_remote = true;
 static unsigned int dcbm_min_bytes = DCBM_MIN_BYTES;
 static bool dcbm_min_bytes_auto = true;
 static unsigned int dcbm_min_batch_bytes = SZ_64K;
+static unsigned int dcbm_patience_ms = 200;
 static unsigned int dcbm_timeout_ms = 2000;
 static char dcbm_engines[DCBM_MAX_ENGINES];
 /* The system sleeps, or is about to; whether to be on when it wakes up */
@@ -222,7 +245,7 @@ static DEFINE_MUTEX(dcbm_claim_mutex);
 /* dmaengine_get() has been called */
 static bool dcbm_has_shared;
 
-/* All channels that are claimed, and those who wait for one */
+/* All channels that are claimed, and those who wait for what becomes of them */
 static DEFINE_SPINLOCK(dcbm_lock);
 static LIST_HEAD(dcbm_chans);
 static LIST_HEAD(dcbm_unfits);
@@ -230,7 +253,7 @@ static DECLARE_WAIT_QUEUE_HEAD(dcbm_wait);
 /* For callbacks to find a channel, or to see that it no longer exists */
 static DEFINE_XARRAY_ALLOC1(dcbm_ids);
 static u32 dcbm_next_id;
-/* Batches that have channels, or want some */
+/* Batches that have channels, or are about to take some */
 static atomic_t dcbm_batches;
 
 /*
@@ -260,6 +283,7 @@ static void dcbm_answer(struct dcbm_chan *dc, u64 token,
 	desc->good = dcbm_good(desc->len, result);
 	if (--dc->open)
 		return;
+	dc->ended = ktime_get();
 	if (dc->state == DCBM_STUCK || dc->state == DCBM_GONE)
 		schedule_work(&dc->recover);
 	else
@@ -319,9 +343,8 @@ static enum dcbm_rank dcbm_rank(struct dcbm_chan *dc, int src_nid, int dst_nid)
 }
 
 /*
- * Take up to @max channels, the nearest first, and no more than an equal part
- * of all if there are other batches. Returns how many it got, or UINT_MAX if it
- * is worth waiting.
+ * Take up to @max channels that are free, the nearest first, and no more than
+ * an equal part of all if other batches have some. Returns how many it got.
  */
 static unsigned int dcbm_take(struct dcbm_chan **dcs, unsigned int max,
 			      int src_nid, int dst_nid)
@@ -329,7 +352,6 @@ static unsigned int dcbm_take(struct dcbm_chan **dcs, unsigned int max,
 	enum dcbm_rank rank, last = DCBM_FAR;
 	unsigned int nr = 0, usable = 0;
 	struct dcbm_chan *dc;
-	bool busy = false;
 
 	if (!READ_ONCE(dcbm_remote))
 		last = DCBM_NOWHERE;
@@ -337,10 +359,9 @@ static unsigned int dcbm_take(struct dcbm_chan **dcs, unsigned int max,
 	guard(spinlock)(&dcbm_lock);
 	list_for_each_entry(dc, &dcbm_chans, node) {
 		guard(spinlock_irq)(&dc->lock);
-		if (dcbm_rank(dc, src_nid, dst_nid) > last)
-			continue;
-		busy |= dc->state == DCBM_BUSY;
-		usable += dc->state == DCBM_BUSY || dc->state == DCBM_IDLE;
+		if (dcbm_rank(dc, src_nid, dst_nid) <= last)
+			usable += dc->state == DCBM_BUSY ||
+				  dc->state == DCBM_IDLE;
 	}
 	max = min(max, max(usable / max(atomic_read(&dcbm_batches), 1), 1));
 
@@ -356,18 +377,7 @@ static unsigned int dcbm_take(struct dcbm_chan **dcs, unsigned int max,
 			dcs[nr++] = dc;
 		}
 	}
-	return nr ?: (busy ? UINT_MAX : 0);
-}
-
-static unsigned int dcbm_take_wait(struct dcbm_chan **dcs, unsigned int max,
-				   int src_nid, int dst_nid)
-{
-	unsigned int nr;
-
-	wait_event_timeout(dcbm_wait,
-			   (nr = dcbm_take(dcs, max, src_nid, dst_nid)) !=
-			   UINT_MAX, DCBM_BUSY_JIFFIES);
-	return nr == UINT_MAX ? 0 : nr;
+	return nr;
 }
 
 /* Entries of channels that were given up are NULL */
@@ -576,8 +586,10 @@ static void dcbm_submit(struct dcbm_chan *dc,
 	}
 
 	guard(spinlock_irq)(&dc->lock);
-	if (!--dc->open)
-		complete(&dc->done);
+	if (--dc->open)
+		return;
+	dc->ended = ktime_get();
+	complete(&dc->done);
 }
 
 /* Keep what the engine may still access, and the channel away from use */
@@ -602,6 +614,18 @@ static void dcbm_give_up(struct dcbm_chan *dc,
 		__module_get(THIS_MODULE);
 }
 
+/* Wait until the engine has done its share, or until @deadline */
+static bool dcbm_is_done(struct dcbm_chan *dc, unsigned long deadline)
+{
+	scoped_guard(spinlock_irq, &dc->lock)
+		if (!dc->open)
+			return true;
+	wait_for_completion_timeout(&dc->done,
+				    max(0L, (long)(deadline - jiffies)));
+	guard(spinlock_irq)(&dc->lock);
+	return !dc->open;
+}
+
 /*
  * Wait until the engine has done its share or is out of time. Returns false if
  * it did not answer.
@@ -611,13 +635,11 @@ static bool dcbm_finish(struct dcbm_chan *dc,
 			unsigned long deadline)
 {
 	unsigned int open, held;
-	long wait;
 
 	if (!dc->mapped)
 		return true;
 
-	wait = max(0L, (long)(deadline - jiffies));
-	wait_for_completion_timeout(&dc->done, wait);
+	dcbm_is_done(dc, deadline);
 	scoped_guard(spinlock_irq, &dc->lock) {
 		open = dc->open;
 		/* Before the callback can think of recovery */
@@ -668,8 +690,7 @@ static bool dcbm_spoilt(struct dcbm_chan *dc,
 
 /* Go through the folios that a descriptor was to copy, to the last good byte */
 static void dcbm_count_desc(struct dcbm_desc *desc,
-			    struct migrate_offload_batch *batch,
-			    struct dcbm_tally *tally)
+			    struct migrate_offload_batch *batch)
 {
 	struct dcbm_pos pos = desc->pos;
 	size_t good = desc->good;
@@ -678,13 +699,7 @@ static void dcbm_count_desc(struct dcbm_desc *desc,
 		size_t size = folio_size(batch->pairs[pos.pair].src);
 		size_t len = min(good, size - pos.offset);
 
-		if (pos.pair != tally->pair) {
-			tally->pair = pos.pair;
-			tally->bytes = 0;
-		}
-		tally->bytes += len;
-		if (tally->bytes == size)
-			migrate_offload_set_copied(batch, pos.pair);
+		migrate_offload_add_copied(batch, pos.pair, len);
 		good -= len;
 		pos.pair++;
 		pos.offset = 0;
@@ -692,99 +707,222 @@ static void dcbm_count_desc(struct dcbm_desc *desc,
 }
 
 static void dcbm_count(struct dcbm_chan *dc,
-		       struct migrate_offload_batch *batch,
-		       struct dcbm_tally *tally)
+		       struct migrate_offload_batch *batch)
 {
 	unsigned int i;
 
 	for (i = 0; i < dc->nr_descs; i++)
-		dcbm_count_desc(&dc->descs[i], batch, tally);
+		dcbm_count_desc(&dc->descs[i], batch);
+}
+
+/* How long a channel may take for its share, in milliseconds */
+static unsigned int dcbm_may_take_ms(struct dcbm_chan *dc)
+{
+	const unsigned int limit = READ_ONCE(dcbm_timeout_ms);
+	u64 ns = (u64)ewma_dcbm_speed_read(&dc->speed) * (dc->bytes / SZ_1K);
+
+	/* Nothing is known before the first share */
+	if (!ewma_dcbm_speed_read(&dc->speed))
+		return limit;
+	return min(div_u64(ns * DCBM_PATIENCE, NSEC_PER_MSEC) +
+		   READ_ONCE(dcbm_patience_ms), limit);
+}
+
+/* How many bytes the channel should be able to copy well within timeout_ms */
+static size_t dcbm_max_share(struct dcbm_chan *dc)
+{
+	const unsigned long ns = ewma_dcbm_speed_read(&dc->speed);
+	u64 limit = (u64)READ_ONCE(dcbm_timeout_ms) * NSEC_PER_MSEC;
+
+	if (!ns)
+		return SIZE_MAX;
+	return max(div64_u64(limit, ns * DCBM_PATIENCE) * SZ_1K,
+		   DCBM_MIN_SHARE);
+}
+
+/* Learn from a share that was copied how fast the channel is */
+static void dcbm_learn(struct dcbm_chan *dc)
+{
+	s64 ns = ktime_to_ns(ktime_sub(dc->ended, dc->begun));
+	unsigned int i;
+	size_t good = 0;
+
+	for (i = 0; i < dc->nr_descs; i++)
+		good += dc->descs[i].good;
+	if (good && good == dc->bytes && ns > 0)
+		ewma_dcbm_speed_add(&dc->speed,
+				    max(div_u64(ns, dc->bytes / SZ_1K), 1));
+}
+
+static struct dcbm_job *dcbm_job(struct migrate_offload_batch *batch)
+{
+	return (struct dcbm_job *)batch->cb;
+}
+
+/* One deadline for all channels of a job, however many do not meet it */
+static void dcbm_set_deadline(struct dcbm_job *job, unsigned int ms)
+{
+	job->deadline = jiffies + msecs_to_jiffies(ms) + 1;
+}
+
+/* Have all channels begin, each with as much as it can take at once */
+static void dcbm_begin_round(struct migrate_offload_batch *batch)
+{
+	struct dcbm_job *job = dcbm_job(batch);
+	unsigned int i, ms = 0;
+
+	for (i = 0; i < job->nr; i++) {
+		struct dcbm_chan *dc = job->dcs[i];
+
+		dcbm_fill(dc, batch, &job->pos,
+			  min(DIV_ROUND_UP(job->left, job->nr - i),
+			      dcbm_max_share(dc)));
+		job->left -= dc->bytes;
+		if (!dc->bytes)
+			continue;
+		dc->begun = ktime_get();
+		if (dcbm_map(dc))
+			dcbm_submit(dc, batch);
+		ms = max(ms, dcbm_may_take_ms(dc));
+	}
+	dcbm_set_deadline(job, ms);
+}
+
+/* Wait for all channels. If one misses the deadline, extend it once for all. */
+static void dcbm_await(struct dcbm_job *job)
+{
+	unsigned int i;
+
+	/* The last channel mostly ends last, so one sleep is enough */
+	for (i = job->nr; i--; ) {
+		if (job->dcs[i] && job->dcs[i]->mapped &&
+		    !dcbm_is_done(job->dcs[i], job->deadline)) {
+			dcbm_set_deadline(job, DCBM_GRACE_MS);
+			break;
+		}
+	}
 }
 
 /*
- * One round: as much as the channels can take at once. Moves @pos and @left on.
- * Returns false if an engine got stuck: what is left is for the CPU then. Its
- * entry becomes NULL, for the channel may answer and have another owner before
- * the batch ends.
+ * Wait for the channels, and count what they have copied. Returns false if an
+ * engine got stuck: what is left is for the CPU then. Its entry becomes NULL,
+ * for the channel may answer and have another owner before the batch ends.
  */
-static bool dcbm_round(struct migrate_offload_batch *batch,
-		       struct dcbm_chan **dcs, unsigned int nr,
-		       struct dcbm_pos *pos, size_t *left,
-		       struct dcbm_tally *tally)
+static bool dcbm_end_round(struct migrate_offload_batch *batch)
 {
-	unsigned long wait = msecs_to_jiffies(READ_ONCE(dcbm_timeout_ms));
+	struct dcbm_job *job = dcbm_job(batch);
 	DECLARE_BITMAP(done, DCBM_MAX_CHANS) = {};
-	unsigned long deadline;
-	size_t most = 0;
-	unsigned int i;
+	unsigned int i, ms = 0;
 
-	for (i = 0; i < nr; i++) {
-		struct dcbm_chan *dc = dcs[i];
-
-		dcbm_fill(dc, batch, pos, DIV_ROUND_UP(*left, nr - i));
-		*left -= dc->bytes;
-		most = max(most, dc->bytes);
-		if (dc->bytes && dcbm_map(dc))
-			dcbm_submit(dc, batch);
-	}
-
-	/*
-	 * One deadline for all, however many engines fail to meet it. Wait for
-	 * the last channel first: it mostly ends last, so one sleep is enough.
-	 */
-	wait += msecs_to_jiffies(most / DCBM_BYTES_PER_MS);
-	deadline = jiffies + wait;
-	for (i = nr; i--; )
-		if (dcbm_finish(dcs[i], batch, deadline))
+	dcbm_await(job);
+	for (i = 0; i < job->nr; i++) {
+		if (dcbm_finish(job->dcs[i], batch, job->deadline))
 			__set_bit(i, done);
 		else
-			dcs[i] = NULL;
+			job->dcs[i] = NULL;
+	}
 
-	/* And one more for all that has to be done again */
-	for_each_set_bit(i, done, nr)
-		if (dcbm_spoilt(dcs[i], batch) && dcbm_map(dcs[i]))
-			dcbm_submit(dcs[i], batch);
-	deadline = jiffies + wait;
-	for_each_set_bit(i, done, nr) {
-		if (dcbm_finish(dcs[i], batch, deadline)) {
-			dcbm_count(dcs[i], batch, tally);
+	/* And once more for all that has to be done again */
+	for_each_set_bit(i, done, job->nr) {
+		struct dcbm_chan *dc = job->dcs[i];
+
+		dcbm_learn(dc);
+		if (time_after(jiffies, job->limit) || !dcbm_spoilt(dc, batch))
+			continue;
+		if (dcbm_map(dc))
+			dcbm_submit(dc, batch);
+		ms = max(ms, dcbm_may_take_ms(dc));
+	}
+	dcbm_set_deadline(job, ms);
+	dcbm_await(job);
+	for_each_set_bit(i, done, job->nr) {
+		if (dcbm_finish(job->dcs[i], batch, job->deadline)) {
+			dcbm_count(job->dcs[i], batch);
 		} else {
 			__clear_bit(i, done);
-			dcs[i] = NULL;
+			job->dcs[i] = NULL;
 		}
 	}
-	return bitmap_full(done, nr);
+	return bitmap_full(done, job->nr);
 }
 
-static void dcbm_copy(struct migrate_offload_batch *batch)
+/* Have the channels of a job begin with all of the batch */
+static void dcbm_begin(struct migrate_offload_batch *batch)
 {
-	struct dcbm_chan *dcs[DCBM_MAX_CHANS];
-	struct dcbm_tally tally = { .pair = UINT_MAX };
-	struct dcbm_pos pos = {};
-	size_t left = batch->bytes;
-	unsigned int nr, copied;
+	struct dcbm_job *job = dcbm_job(batch);
+
+	job->pos = (struct dcbm_pos) {};
+	job->left = batch->bytes;
+	job->limit = jiffies + msecs_to_jiffies(READ_ONCE(dcbm_timeout_ms));
+	dcbm_begin_round(batch);
+}
+
+/*
+ * Wait until the batch is done, or as much of it as time allows: the CPU is to
+ * copy the rest. Returns false if an engine got stuck.
+ */
+static bool dcbm_end(struct migrate_offload_batch *batch)
+{
+	struct dcbm_job *job = dcbm_job(batch);
+	bool ended;
+
+	while ((ended = dcbm_end_round(batch)) && job->left &&
+	       time_before(jiffies, job->limit))
+		dcbm_begin_round(batch);
+	return ended;
+}
+
+static unsigned int dcbm_nr_copied(struct migrate_offload_batch *batch)
+{
+	unsigned int i, nr = 0;
+
+	for (i = 0; i < batch->nr; i++) {
+		struct migrate_pair *pair = &batch->pairs[i];
+
+		nr += atomic_long_read(&pair->copied) == folio_size(pair->src);
+	}
+	return nr;
+}
+
+static int dcbm_submit_batch(struct migrate_offload_batch *batch)
+{
+	struct dcbm_job *job = dcbm_job(batch);
+	unsigned int max;
 
 	if (batch->bytes < READ_ONCE(dcbm_min_batch_bytes))
-		return;
+		return -EINVAL;
 
 	atomic_inc(&dcbm_batches);
-	nr = clamp(batch->bytes / DCBM_MIN_SHARE, 1, DCBM_MAX_CHANS);
-	nr = dcbm_take_wait(dcs, nr, batch->src_nid, batch->dst_nid);
+	max = clamp(batch->bytes / DCBM_MIN_SHARE, 1, DCBM_MAX_CHANS);
+	job->nr = dcbm_take(job->dcs, max, batch->src_nid, batch->dst_nid);
+	if (!job->nr) {
+		atomic_dec(&dcbm_batches);
+		atomic64_add(batch->nr, &dcbm_failures);
+		return -EBUSY;
+	}
 
-	while (nr && left && dcbm_round(batch, dcs, nr, &pos, &left, &tally))
-		cond_resched();
+	dcbm_begin(batch);
+	return 0;
+}
 
-	dcbm_put(dcs, nr);
+static void dcbm_wait_batch(struct migrate_offload_batch *batch)
+{
+	struct dcbm_job *job = dcbm_job(batch);
+	unsigned int copied;
+
+	dcbm_end(batch);
+	dcbm_put(job->dcs, job->nr);
 	atomic_dec(&dcbm_batches);
 
-	copied = bitmap_weight(batch->copied, batch->nr);
+	copied = dcbm_nr_copied(batch);
 	atomic64_add(copied, &dcbm_migrated);
 	atomic64_add(batch->nr - copied, &dcbm_failures);
 }
 
-static const struct migrator dcbm_migrator = {
+static const struct migrate_offload_ops dcbm_ops = {
 	.name = KBUILD_MODNAME,
-	.copy = dcbm_copy,
+	.submit = dcbm_submit_batch,
+	.wait = dcbm_wait_batch,
 };
 
 /* ---- the test of a channel ----------------------------------------------- */
@@ -794,7 +932,7 @@ static u64 dcbm_pattern(unsigned int pass, unsigned int pair, unsigned int word)
 	return hash_64(((u64)pass << 48 | (u64)pair << 32 | word) + 1, 64);
 }
 
-/* Both sides differ in each word until it is copied */
+/* Both sides differ in each word until it is copied, and nothing is yet */
 static void dcbm_test_fill(struct migrate_offload_batch *batch,
 			   unsigned int pass)
 {
@@ -804,6 +942,7 @@ static void dcbm_test_fill(struct migrate_offload_batch *batch,
 		u64 *src = folio_address(batch->pairs[i].src);
 		u64 *dst = folio_address(batch->pairs[i].dst);
 
+		atomic_long_set(&batch->pairs[i].copied, 0);
 		for (k = 0; k < PAGE_SIZE / sizeof(*src); k++) {
 			src[k] = dcbm_pattern(pass, i, k);
 			dst[k] = ~src[k];
@@ -844,16 +983,15 @@ static const char *dcbm_test_pass(struct dcbm_chan *dc,
 				  struct migrate_offload_batch *batch,
 				  unsigned int pass)
 {
-	struct dcbm_tally tally = { .pair = UINT_MAX };
-	struct dcbm_chan *own = dc;
-	struct dcbm_pos pos = {};
-	size_t left = batch->bytes;
+	struct dcbm_job *job = dcbm_job(batch);
 
-	bitmap_zero(batch->copied, batch->nr);
+	job->nr = 1;
+	job->dcs[0] = dc;
 	dcbm_test_fill(batch, pass);
-	if (!dcbm_round(batch, &own, 1, &pos, &left, &tally))
+	dcbm_begin(batch);
+	if (!dcbm_end(batch))
 		return "it did not answer in a test";
-	if (bitmap_weight(batch->copied, batch->nr) != batch->nr)
+	if (dcbm_nr_copied(batch) != batch->nr)
 		return "it failed to copy in a test";
 	if (!dcbm_test_is_right(batch, pass)) {
 		dcbm_test_keep(batch);
@@ -1139,6 +1277,7 @@ static int dcbm_chan_init(struct dcbm_chan *dc, struct dma_chan *chan)
 	strscpy(dc->name, dma_chan_name(chan));
 	spin_lock_init(&dc->lock);
 	init_completion(&dc->done);
+	ewma_dcbm_speed_init(&dc->speed);
 	INIT_WORK(&dc->recover, dcbm_recover);
 	sg_init_table(dc->src_sgl, DCBM_MAX_SEGS);
 	sg_init_table(dc->dst_sgl, DCBM_MAX_SEGS);
@@ -1480,7 +1619,7 @@ static void dcbm_apply_min_bytes(void)
 				sg &= dc->sg;
 		dcbm_min_bytes = sg ? 0 : DCBM_MIN_BYTES;
 	}
-	migrate_offload_set_min_bytes(&dcbm_migrator, dcbm_min_bytes);
+	migrate_offload_set_min_bytes(&dcbm_ops, dcbm_min_bytes);
 }
 
 static bool dcbm_is_of_driver(struct dcbm_chan *dc, const char *name)
@@ -1565,7 +1704,7 @@ static int dcbm_start(void)
 		return -ENODEV;
 	}
 
-	ret = migrate_offload_register(&dcbm_migrator, dcbm_reasons);
+	ret = migrate_offload_register(&dcbm_ops, dcbm_reasons);
 	if (ret) {
 		dcbm_release_chans();
 		return ret;
@@ -1580,7 +1719,7 @@ static void dcbm_stop(void)
 {
 	WRITE_ONCE(dcbm_offloading, false);
 	/* Waits for the batches that are being copied */
-	migrate_offload_unregister(&dcbm_migrator);
+	migrate_offload_unregister(&dcbm_ops);
 	dcbm_release_chans();
 }
 
@@ -1747,7 +1886,7 @@ static int dcbm_reason_mask_set(const char *val, const struct kernel_param *kp)
 
 	guard(mutex)(&dcbm_mutex);
 	WRITE_ONCE(dcbm_reasons, reasons);
-	migrate_offload_set_reasons(&dcbm_migrator, reasons);
+	migrate_offload_set_reasons(&dcbm_ops, reasons);
 	return 0;
 }
 
@@ -1808,6 +1947,19 @@ module_param_named(remote, dcbm_remote, bool, 0644);
 MODULE_PARM_DESC(remote,
 		 "Use engines of nodes that memory neither comes from nor goes to (default: Y)");
 
+static int dcbm_patience_ms_set(const char *val, const struct kernel_param *kp)
+{
+	return param_set_uint_minmax(val, kp, 0, 60 * MSEC_PER_SEC);
+}
+
+static const struct kernel_param_ops dcbm_patience_ms_ops = {
+	.set = dcbm_patience_ms_set,
+	.get = param_get_uint,
+};
+module_param_cb(patience_ms, &dcbm_patience_ms_ops, &dcbm_patience_ms, 0644);
+MODULE_PARM_DESC(patience_ms,
+		 "Milliseconds that an engine gets in addition to 16 times the expected time of its share, 0 to 60000 (default: 200)");
+
 static int dcbm_timeout_ms_set(const char *val, const struct kernel_param *kp)
 {
 	return param_set_uint_minmax(val, kp, 1, 60 * MSEC_PER_SEC);
@@ -1819,7 +1971,7 @@ static const struct kernel_param_ops dcbm_timeout_ms_ops = {
 };
 module_param_cb(timeout_ms, &dcbm_timeout_ms_ops, &dcbm_timeout_ms, 0644);
 MODULE_PARM_DESC(timeout_ms,
-		 "How long an engine may take, in addition to 1 ms for each 256 KiB, 1 to 60000 (default: 2000)");
+		 "Milliseconds that an engine gets at most for its share, 1 to 60000 (default: 2000)");
 
 static int dcbm_counter_set(const char *val, const struct kernel_param *kp)
 {

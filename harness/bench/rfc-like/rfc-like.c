@@ -154,10 +154,12 @@ static void finish(struct work *w, struct migrate_offload_batch *batch)
 	if (w->result != DMA_TRANS_NOERROR)
 		return;
 	for (i = 0; i < w->nr; i++)
-		migrate_offload_set_copied(batch, w->first + i);
+		migrate_offload_add_copied(batch, w->first + i,
+					   folio_size(batch->pairs[w->first + i].src));
 }
 
-static void rfc_like_copy(struct migrate_offload_batch *batch)
+/* Copy and wait here: the RFC's driver has no separate wait */
+static int rfc_like_submit(struct migrate_offload_batch *batch)
 {
 	unsigned int nr, first = 0, i;
 	struct work *works;
@@ -165,7 +167,7 @@ static void rfc_like_copy(struct migrate_offload_batch *batch)
 	nr = min3(READ_ONCE(nr_dma_chan), batch->nr, MAX_CHANS);
 	works = kcalloc(nr, sizeof(*works), GFP_NOWAIT);
 	if (!works)
-		return;
+		return -ENOMEM;
 	nr = claim(works, nr);
 	for (i = 0; i < nr; i++) {
 		struct work *w = &works[i];
@@ -186,11 +188,17 @@ static void rfc_like_copy(struct migrate_offload_batch *batch)
 		dma_release_channel(works[i].chan);
 	}
 	kfree(works);
+	return 0;
 }
 
-static const struct migrator rfc_like_migrator = {
+static void rfc_like_wait(struct migrate_offload_batch *batch)
+{
+}
+
+static const struct migrate_offload_ops rfc_like_ops = {
 	.name = KBUILD_MODNAME,
-	.copy = rfc_like_copy,
+	.submit = rfc_like_submit,
+	.wait = rfc_like_wait,
 };
 
 static DEFINE_MUTEX(mutex);
@@ -208,12 +216,12 @@ static int offloading_set(const char *val, const struct kernel_param *kp)
 	if (on == offloading)
 		return 0;
 	if (on) {
-		ret = migrate_offload_register(&rfc_like_migrator,
+		ret = migrate_offload_register(&rfc_like_ops,
 					       BIT(MR_SYSCALL));
 		if (ret)
 			return ret;
 	} else {
-		migrate_offload_unregister(&rfc_like_migrator);
+		migrate_offload_unregister(&rfc_like_ops);
 	}
 	offloading = on;
 	return 0;
@@ -236,7 +244,7 @@ static void __exit rfc_like_exit(void)
 {
 	guard(mutex)(&mutex);
 	if (offloading)
-		migrate_offload_unregister(&rfc_like_migrator);
+		migrate_offload_unregister(&rfc_like_ops);
 }
 module_exit(rfc_like_exit);
 

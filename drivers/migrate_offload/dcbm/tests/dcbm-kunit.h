@@ -9,8 +9,10 @@
 
 #include <kunit/device.h>
 #include <kunit/test.h>
+#include <linux/delay.h>
 #include <linux/dma-direct.h>
 #include <linux/prandom.h>
+#include <linux/sched.h>
 
 #define TEST_CHANS	4
 /* More than a share has, to see it if it ever were one more */
@@ -316,6 +318,8 @@ static void test_chan_init(struct kunit *test, unsigned int i)
 
 static void test_chan_reset(struct test_chan *tc)
 {
+	if (tc->dc)
+		ewma_dcbm_speed_init(&tc->dc->speed);
 	tc->refuse_from = 0;
 	tc->refuse_submit = 0;
 	tc->refuse_sg = false;
@@ -342,10 +346,9 @@ static struct folio *test_folio(struct kunit *test, unsigned int order)
 	return folio;
 }
 
-static void test_add(struct kunit *test, unsigned int order)
+static void test_add_to(struct kunit *test, struct migrate_offload_batch *batch,
+			unsigned int order)
 {
-	struct dcbm_test *t = test->priv;
-	struct migrate_offload_batch *batch = &t->batch;
 	struct migrate_pair *pair = &batch->pairs[batch->nr];
 
 	KUNIT_ASSERT_LT(test, batch->nr, MIGRATE_OFFLOAD_MAX_PAIRS);
@@ -353,6 +356,13 @@ static void test_add(struct kunit *test, unsigned int order)
 	pair->dst = test_folio(test, order);
 	batch->bytes += folio_size(pair->src);
 	batch->nr++;
+}
+
+static void test_add(struct kunit *test, unsigned int order)
+{
+	struct dcbm_test *t = test->priv;
+
+	test_add_to(test, &t->batch, order);
 }
 
 static void test_add_many(struct kunit *test, unsigned int nr,
@@ -376,9 +386,15 @@ static void test_forget(struct dcbm_test *t)
 		test_chan_reset(&t->chans[i]);
 }
 
+/* Return how many bytes of folio @i dcbm has reported as copied */
+static size_t test_bytes(struct dcbm_test *t, unsigned int i)
+{
+	return atomic_long_read(&t->batch.pairs[i].copied);
+}
+
 static bool test_copied(struct dcbm_test *t, unsigned int i)
 {
-	return test_bit(i, t->batch.copied);
+	return test_bytes(t, i) == folio_size(t->batch.pairs[i].src);
 }
 
 static bool test_lost(struct dcbm_test *t, unsigned int i)
@@ -447,6 +463,8 @@ static void test_exit(struct kunit *test)
 	dcbm_min_batch_bytes = t->min_batch_bytes;
 	atomic64_set(&dcbm_migrated, t->migrated);
 	atomic64_set(&dcbm_failures, t->failures);
+	/* A test that failed may not have waited for its batch */
+	atomic_set(&dcbm_batches, 0);
 	guard(mutex)(&dcbm_mutex);
 	dcbm_phase = DCBM_LIVE;
 }
@@ -510,7 +528,7 @@ static struct dcbm_pos test_share(struct kunit *test, struct dcbm_chan *dc,
 	return pos;
 }
 
-/* Plan as dcbm_round() does, and expect these shares */
+/* Plan as dcbm_begin_round() does, and expect these shares */
 static void test_plan(struct kunit *test, unsigned int nr,
 		      const size_t *shares)
 {
@@ -581,19 +599,20 @@ static void test_fill_max_segs(struct kunit *test)
 	struct dcbm_pos pos = {};
 	struct dcbm_chan *dc = t->dcs[0];
 
-	test_add_many(test, MIGRATE_OFFLOAD_MAX_PAIRS - 1, 0);
-	test_add(test, 1);
-	/* The last folio takes two segments, one more than there are */
+	static_assert(DCBM_MAX_SEGS == 2 * MIGRATE_OFFLOAD_MAX_PAIRS);
+	test_add_many(test, MIGRATE_OFFLOAD_MAX_PAIRS - 1, 1);
+	test_add(test, 2);
+	/* The last folio takes four segments, two more than there are */
 	dc->max_seg = PAGE_SIZE;
 	dcbm_fill(dc, &t->batch, &pos, t->batch.bytes);
 	pos = test_share(test, dc, (struct dcbm_pos) {});
 	KUNIT_EXPECT_EQ(test, dc->src.orig_nents, DCBM_MAX_SEGS);
 	KUNIT_EXPECT_EQ(test, pos.pair, MIGRATE_OFFLOAD_MAX_PAIRS - 1);
-	KUNIT_EXPECT_EQ(test, pos.offset, PAGE_SIZE);
+	KUNIT_EXPECT_EQ(test, pos.offset, 2 * PAGE_SIZE);
 
 	/* What is left comes in the next round */
-	dcbm_fill(dc, &t->batch, &pos, PAGE_SIZE);
-	KUNIT_EXPECT_EQ(test, dc->bytes, PAGE_SIZE);
+	dcbm_fill(dc, &t->batch, &pos, 2 * PAGE_SIZE);
+	KUNIT_EXPECT_EQ(test, dc->bytes, 2 * PAGE_SIZE);
 	KUNIT_EXPECT_EQ(test, pos.pair, MIGRATE_OFFLOAD_MAX_PAIRS);
 }
 
@@ -980,7 +999,6 @@ static void test_cut_too_fine(struct kunit *test)
 	struct dcbm_test *t = test->priv;
 	struct test_chan *tc = &t->chans[0];
 	struct dcbm_chan *dc = tc->dc;
-	struct dcbm_tally tally = { .pair = UINT_MAX };
 	struct dcbm_pos pos = {};
 
 	test_add(test, 9);		/* 512 pages */
@@ -995,7 +1013,7 @@ static void test_cut_too_fine(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, tc->nr_txs, DCBM_MAX_SEGS);
 	KUNIT_EXPECT_EQ(test, test_descs(test, tc), SZ_2M - K(3));
 	KUNIT_EXPECT_TRUE(test, completion_done(&dc->done));
-	dcbm_count(dc, &t->batch, &tally);
+	dcbm_count(dc, &t->batch);
 	KUNIT_EXPECT_FALSE(test, test_copied(t, 0));
 }
 
@@ -1116,7 +1134,6 @@ static void test_desc(struct dcbm_chan *dc, unsigned int pair, size_t len,
 static void test_count_all(struct kunit *test)
 {
 	struct dcbm_test *t = test->priv;
-	struct dcbm_tally tally = { .pair = UINT_MAX };
 
 	test_add(test, 0);
 	test_add(test, 1);
@@ -1124,7 +1141,7 @@ static void test_count_all(struct kunit *test)
 	test_desc(t->dcs[0], 0, SZ_4K, true);
 	test_desc(t->dcs[0], 1, SZ_4K, true);
 	test_desc(t->dcs[0], 1, SZ_4K, true);
-	dcbm_count(t->dcs[0], &t->batch, &tally);
+	dcbm_count(t->dcs[0], &t->batch);
 	KUNIT_EXPECT_TRUE(test, test_copied(t, 0));
 	KUNIT_EXPECT_TRUE(test, test_copied(t, 1));
 	/* No descriptor at all */
@@ -1138,14 +1155,12 @@ static void test_count_failed(struct kunit *test)
 	unsigned int bad, i;
 
 	for (bad = 0; bad < 6; bad++) {
-		struct dcbm_tally tally = { .pair = UINT_MAX };
-
 		test_forget(t);
 		test_add_many(test, 3, 1);
 		t->dcs[0]->nr_descs = 0;
 		for (i = 0; i < 6; i++)
 			test_desc(t->dcs[0], i / 2, SZ_4K, i != bad);
-		dcbm_count(t->dcs[0], &t->batch, &tally);
+		dcbm_count(t->dcs[0], &t->batch);
 		for (i = 0; i < 3; i++)
 			KUNIT_EXPECT_EQ(test, test_copied(t, i), i != bad / 2);
 	}
@@ -1155,13 +1170,12 @@ static void test_count_failed(struct kunit *test)
 static void test_count_parts(struct kunit *test)
 {
 	struct dcbm_test *t = test->priv;
-	struct dcbm_tally tally = { .pair = UINT_MAX };
 	unsigned int i;
 
 	test_add_many(test, 3, 1);
 	for (i = 0; i < 3; i++)
 		test_desc(t->dcs[0], i, SZ_4K, true);
-	dcbm_count(t->dcs[0], &t->batch, &tally);
+	dcbm_count(t->dcs[0], &t->batch);
 	for (i = 0; i < 3; i++)
 		KUNIT_EXPECT_FALSE(test, test_copied(t, i));
 }
@@ -1173,8 +1187,6 @@ static void test_count_two_channels(struct kunit *test)
 	unsigned int bad;
 
 	for (bad = 0; bad < 3; bad++) {
-		struct dcbm_tally tally = { .pair = UINT_MAX };
-
 		test_forget(t);
 		test_add(test, 0);
 		test_add(test, 5);
@@ -1185,9 +1197,9 @@ static void test_count_two_channels(struct kunit *test)
 		test_desc(t->dcs[0], 1, SZ_64K, bad != 1);
 		test_desc(t->dcs[1], 1, SZ_64K, bad != 2);
 		test_desc(t->dcs[1], 2, SZ_4K, true);
-		dcbm_count(t->dcs[0], &t->batch, &tally);
+		dcbm_count(t->dcs[0], &t->batch);
 		KUNIT_EXPECT_FALSE(test, test_copied(t, 1));
-		dcbm_count(t->dcs[1], &t->batch, &tally);
+		dcbm_count(t->dcs[1], &t->batch);
 		KUNIT_EXPECT_TRUE(test, test_copied(t, 0));
 		KUNIT_EXPECT_EQ(test, test_copied(t, 1), bad == 0);
 		KUNIT_EXPECT_TRUE(test, test_copied(t, 2));
@@ -1208,14 +1220,12 @@ static void test_count_sg(struct kunit *test)
 	unsigned int i, j;
 
 	for (i = 0; i < ARRAY_SIZE(cases); i++) {
-		struct dcbm_tally tally = { .pair = UINT_MAX };
-
 		test_forget(t);
 		test_add_many(test, 3, 1);
 		t->dcs[0]->nr_descs = 0;
 		test_desc(t->dcs[0], 0, K(24), true);
 		t->dcs[0]->descs[0].good = cases[i].good;
-		dcbm_count(t->dcs[0], &t->batch, &tally);
+		dcbm_count(t->dcs[0], &t->batch);
 		for (j = 0; j < 3; j++)
 			KUNIT_EXPECT_EQ(test, test_copied(t, j),
 					j < cases[i].copied);
@@ -1230,8 +1240,6 @@ static void test_count_sg_middle(struct kunit *test)
 	unsigned int first;
 
 	for (first = 0; first < 2; first++) {
-		struct dcbm_tally tally = { .pair = UINT_MAX };
-
 		test_forget(t);
 		test_add(test, 5);
 		test_add(test, 0);
@@ -1240,8 +1248,8 @@ static void test_count_sg_middle(struct kunit *test)
 		test_desc(t->dcs[0], 0, SZ_64K, first);
 		test_desc(dc, 0, SZ_64K + SZ_4K, true);
 		dc->descs[0].pos.offset = SZ_64K;
-		dcbm_count(t->dcs[0], &t->batch, &tally);
-		dcbm_count(dc, &t->batch, &tally);
+		dcbm_count(t->dcs[0], &t->batch);
+		dcbm_count(dc, &t->batch);
 		KUNIT_EXPECT_EQ(test, test_copied(t, 0), first);
 		KUNIT_EXPECT_TRUE(test, test_copied(t, 1));
 	}
@@ -1357,18 +1365,11 @@ static unsigned int test_take(struct dcbm_chan **dcs, unsigned int max)
 	return dcbm_take(dcs, max, NUMA_NO_NODE, NUMA_NO_NODE);
 }
 
-static unsigned int test_take_wait(struct dcbm_chan **dcs, unsigned int max)
-{
-	return dcbm_take_wait(dcs, max, NUMA_NO_NODE, NUMA_NO_NODE);
-}
-
 static void test_take_none(struct kunit *test)
 {
 	struct dcbm_chan *dcs[TEST_CHANS];
 
 	KUNIT_EXPECT_EQ(test, test_take(dcs, TEST_CHANS), 0);
-	/* Without a wait, which would be for nothing */
-	KUNIT_EXPECT_EQ(test, test_take_wait(dcs, TEST_CHANS), 0);
 }
 
 static void test_take_some(struct kunit *test)
@@ -1388,14 +1389,13 @@ static void test_take_some(struct kunit *test)
 	KUNIT_EXPECT_PTR_NE(test, dcs[2], dcs[0]);
 	KUNIT_EXPECT_PTR_NE(test, dcs[2], dcs[1]);
 
-	/* All are busy: worth waiting for, but not forever */
-	KUNIT_EXPECT_EQ(test, test_take(dcs + 3, 1), UINT_MAX);
-	KUNIT_EXPECT_EQ(test, test_take_wait(dcs + 3, 1), 0);
+	/* All are busy */
+	KUNIT_EXPECT_EQ(test, test_take(dcs + 3, 1), 0);
 
 	dcbm_put(dcs, 3);
 	for (i = 0; i < 3; i++)
 		KUNIT_EXPECT_EQ(test, t->dcs[i]->state, DCBM_IDLE);
-	KUNIT_EXPECT_EQ(test, test_take_wait(dcs, TEST_CHANS), 3);
+	KUNIT_EXPECT_EQ(test, test_take(dcs, TEST_CHANS), 3);
 	dcbm_put(dcs, 3);
 }
 
@@ -1431,10 +1431,10 @@ static void test_take_local(struct kunit *test)
 	KUNIT_EXPECT_PTR_EQ(test, dcs[3], t->dcs[0]);
 	dcbm_put(dcs, 4);
 
-	/* Those far away only if that is allowed; nor are they waited for */
+	/* Those far away only if that is allowed */
 	dcbm_remote = false;
 	KUNIT_EXPECT_EQ(test, dcbm_take(dcs, 4, 1, 1), 3);
-	KUNIT_EXPECT_EQ(test, dcbm_take(dcs + 3, 1, 7, 7), UINT_MAX);
+	KUNIT_EXPECT_EQ(test, dcbm_take(dcs + 3, 1, 7, 7), 0);
 	dcbm_put(dcs, 3);
 	KUNIT_EXPECT_EQ(test, dcbm_take(dcs, 4, 7, 7), 1);
 	KUNIT_EXPECT_PTR_EQ(test, dcs[0], t->dcs[2]);
@@ -1496,7 +1496,6 @@ static void test_take_stuck(struct kunit *test)
 	t->dcs[2]->state = DCBM_STUCK;
 	dcbm_put(dcs, 1);
 	KUNIT_EXPECT_EQ(test, t->dcs[2]->state, DCBM_STUCK);
-	/* And is not waited for */
 	KUNIT_EXPECT_EQ(test, test_take(dcs, 3), 0);
 }
 
@@ -1627,26 +1626,24 @@ static void test_late(struct kunit *test)
 static void test_late_taken(struct kunit *test)
 {
 	struct dcbm_test *t = test->priv;
-	struct dcbm_chan *dcs[1] = { t->dcs[0] }, *dc = t->dcs[0];
-	struct dcbm_tally tally = { .pair = UINT_MAX };
-	struct dcbm_pos pos = {};
-	size_t left;
+	struct dcbm_job *job = dcbm_job(&t->batch);
+	struct dcbm_chan *dc = t->dcs[0];
 
 	test_serve(test, 1);
 	test_add_many(test, 3, 0);
 	t->chans[0].silent_from = 1;
-	KUNIT_ASSERT_EQ(test, test_take(dcs, 1), 1);
-	left = t->batch.bytes;
 	dcbm_timeout_ms = 1;
-	KUNIT_EXPECT_FALSE(test, dcbm_round(&t->batch, dcs, 1, &pos, &left,
-					    &tally));
+	job->nr = test_take(job->dcs, 1);
+	KUNIT_ASSERT_EQ(test, job->nr, 1);
+	dcbm_begin(&t->batch);
+	KUNIT_EXPECT_FALSE(test, dcbm_end_round(&t->batch));
 	test_expect_stuck(test, dc);
 
 	test_answer_late(&t->chans[0]);
 	flush_work(&dc->recover);
 	KUNIT_EXPECT_EQ(test, dc->state, DCBM_RECOVERED);
 	dc->state = DCBM_BUSY;
-	dcbm_put(dcs, 1);
+	dcbm_put(job->dcs, job->nr);
 	KUNIT_EXPECT_EQ(test, dc->state, DCBM_BUSY);
 }
 
@@ -1831,6 +1828,226 @@ static struct kunit_suite chans_test_suite = {
 	.test_cases = chans_test_cases,
 };
 
+/* ---- how fast a channel is ---- */
+
+/* Have dcbm believe that the channel takes @ns nanoseconds per KiB */
+static void test_set_speed(struct dcbm_chan *dc, unsigned long ns)
+{
+	ewma_dcbm_speed_init(&dc->speed);
+	ewma_dcbm_speed_add(&dc->speed, ns);
+}
+
+static unsigned long test_speed(struct dcbm_chan *dc)
+{
+	return ewma_dcbm_speed_read(&dc->speed);
+}
+
+/*
+ * Learn from a share of two descriptors of 32 KiB: the engine copies @good0 and
+ * @good1 bytes in @ns nanoseconds.
+ */
+static void test_took(struct dcbm_chan *dc, size_t good0, size_t good1, s64 ns)
+{
+	dc->nr_descs = 0;
+	dc->bytes = K(64);
+	test_desc(dc, 0, K(32), true);
+	dc->descs[0].good = good0;
+	test_desc(dc, 1, K(32), true);
+	dc->descs[1].good = good1;
+	dc->begun = ns_to_ktime(NSEC_PER_SEC);
+	dc->ended = ktime_add_ns(dc->begun, ns);
+	dcbm_learn(dc);
+}
+
+/* dcbm learns from a share only if the engine copied all of it */
+static void test_learn(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct dcbm_chan *dc = t->dcs[0];
+
+	KUNIT_EXPECT_EQ(test, test_speed(dc), 0);
+	/* One descriptor fails, both fail, and one is cut short */
+	test_took(dc, K(32), 0, 64000);
+	test_took(dc, 0, 0, 64000);
+	test_took(dc, K(32) - 1, K(32), 64000);
+	/* The clock has not moved */
+	test_took(dc, K(32), K(32), 0);
+	KUNIT_EXPECT_EQ(test, test_speed(dc), 0);
+	/* The engine refuses the second descriptor */
+	dc->nr_descs = 1;
+	dc->ended = ktime_add_ns(dc->begun, 64000);
+	dcbm_learn(dc);
+	KUNIT_EXPECT_EQ(test, test_speed(dc), 0);
+	/* Nothing was mapped */
+	dc->nr_descs = 0;
+	dcbm_learn(dc);
+	KUNIT_EXPECT_EQ(test, test_speed(dc), 0);
+
+	test_took(dc, K(32), K(32), 64000);
+	KUNIT_EXPECT_EQ(test, test_speed(dc), 1000);
+	/* A new value counts one eighth */
+	test_took(dc, K(32), K(32), 128000);
+	KUNIT_EXPECT_EQ(test, test_speed(dc), 1125);
+	test_took(dc, K(32), 0, 128000);
+	KUNIT_EXPECT_EQ(test, test_speed(dc), 1125);
+
+	/* 0 would mean that the speed is not known */
+	ewma_dcbm_speed_init(&dc->speed);
+	test_took(dc, K(32), K(32), 1);
+	KUNIT_EXPECT_EQ(test, test_speed(dc), 1);
+}
+
+static void test_may_take(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct dcbm_chan *dc = t->dcs[0];
+
+	dcbm_timeout_ms = 2000;
+	dc->bytes = K(1000);
+	KUNIT_EXPECT_EQ(test, dcbm_may_take_ms(dc), 2000);
+
+	/* It should take 10 ms */
+	test_set_speed(dc, 10 * NSEC_PER_USEC);
+	KUNIT_EXPECT_EQ(test, dcbm_may_take_ms(dc),
+			10 * DCBM_PATIENCE + dcbm_patience_ms);
+	dc->bytes = 0;
+	KUNIT_EXPECT_EQ(test, dcbm_may_take_ms(dc), dcbm_patience_ms);
+
+	/* Never more than the operator allows */
+	dc->bytes = K(1000);
+	dcbm_timeout_ms = dcbm_patience_ms - 1;
+	KUNIT_EXPECT_EQ(test, dcbm_may_take_ms(dc), dcbm_patience_ms - 1);
+	dcbm_timeout_ms = 2000;
+	test_set_speed(dc, NSEC_PER_MSEC);
+	KUNIT_EXPECT_EQ(test, dcbm_may_take_ms(dc), 2000);
+
+	/* The slowest channel and the largest share do not overflow */
+	dc->bytes = SZ_1G;
+	dcbm_timeout_ms = 60 * MSEC_PER_SEC;
+	test_set_speed(dc, 10 * NSEC_PER_SEC);
+	KUNIT_EXPECT_EQ(test, dcbm_may_take_ms(dc), 60 * MSEC_PER_SEC);
+}
+
+static void test_max_share(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct dcbm_chan *dc = t->dcs[0];
+
+	dcbm_timeout_ms = 100 * DCBM_PATIENCE;
+	KUNIT_EXPECT_EQ(test, dcbm_max_share(dc), SIZE_MAX);
+	test_set_speed(dc, NSEC_PER_MSEC);
+	KUNIT_EXPECT_EQ(test, dcbm_max_share(dc), K(100));
+	/* The share grows with timeout_ms */
+	dcbm_timeout_ms = 200 * DCBM_PATIENCE;
+	KUNIT_EXPECT_EQ(test, dcbm_max_share(dc), K(200));
+	/* A smaller share is not worth waking up the channel */
+	test_set_speed(dc, NSEC_PER_SEC);
+	KUNIT_EXPECT_EQ(test, dcbm_max_share(dc), DCBM_MIN_SHARE);
+}
+
+/*
+ * Begin a round on the first @nr channels. Returns how many jiffies are left
+ * until its deadline.
+ */
+static unsigned long test_begin(struct kunit *test, unsigned int nr)
+{
+	struct dcbm_test *t = test->priv;
+	struct dcbm_job *job = dcbm_job(&t->batch);
+	unsigned int i;
+
+	job->nr = nr;
+	for (i = 0; i < nr; i++)
+		job->dcs[i] = t->dcs[i];
+	dcbm_begin(&t->batch);
+	return job->deadline - jiffies;
+}
+
+/* One deadline serves all channels, and leaves the slowest enough time */
+static void test_deadline(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	unsigned long known, slow, most;
+
+	test_add_many(test, 4, 5);	/* 128K each */
+	dcbm_timeout_ms = 60 * MSEC_PER_SEC;
+	most = msecs_to_jiffies(dcbm_timeout_ms);
+	test_set_speed(t->dcs[0], 100);
+	test_set_speed(t->dcs[1], 100);
+	known = test_begin(test, 2);
+	KUNIT_EXPECT_LE(test, known, msecs_to_jiffies(dcbm_patience_ms) + 2);
+	KUNIT_EXPECT_TRUE(test, dcbm_end_round(&t->batch));
+
+	/* 256K at 1 ms per KiB */
+	test_forget(t);
+	test_add_many(test, 4, 5);
+	test_set_speed(t->dcs[0], NSEC_PER_MSEC);
+	test_set_speed(t->dcs[1], 100);
+	slow = test_begin(test, 2);
+	KUNIT_EXPECT_GT(test, slow, msecs_to_jiffies(256 * DCBM_PATIENCE));
+	KUNIT_EXPECT_LT(test, slow, most / 2);
+	KUNIT_EXPECT_TRUE(test, dcbm_end_round(&t->batch));
+
+	/* The speed of the second channel is not known */
+	test_forget(t);
+	test_add_many(test, 4, 5);
+	test_set_speed(t->dcs[0], 100);
+	KUNIT_EXPECT_GT(test, test_begin(test, 2), most / 2);
+	KUNIT_EXPECT_TRUE(test, dcbm_end_round(&t->batch));
+}
+
+/* dcbm learns nothing from a round in which the engine fails */
+static void test_learn_round(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct test_chan *tc = &t->chans[0];
+	unsigned int i;
+
+	for (i = 0; i < 6; i++) {
+		test_forget(t);
+		test_add_many(test, 4, 5);
+		tc->copies = true;
+		tc->dc->sg = i == 4;
+		switch (i) {
+		case 0:
+			tc->fail = 2;
+			break;
+		case 1:
+			tc->residue = 4;
+			break;
+		case 2:
+			tc->refuse_from = 4;
+			break;
+		case 3:
+			tc->refuse_submit = 1;
+			break;
+		case 4:
+			/* All is good in the end, but at the second try */
+			tc->residue_sg = SZ_64K;
+			break;
+		}
+		test_begin(test, 1);
+		KUNIT_EXPECT_TRUE(test, dcbm_end_round(&t->batch));
+		/* The last one is good */
+		KUNIT_EXPECT_EQ(test, test_speed(tc->dc) > 0, i == 5);
+	}
+}
+
+static struct kunit_case speed_test_cases[] = {
+	KUNIT_CASE(test_learn),
+	KUNIT_CASE(test_learn_round),
+	KUNIT_CASE(test_may_take),
+	KUNIT_CASE(test_max_share),
+	KUNIT_CASE(test_deadline),
+	{}
+};
+
+static struct kunit_suite speed_test_suite = {
+	.name = "dcbm_speed",
+	.init = test_init,
+	.exit = test_exit,
+	.test_cases = speed_test_cases,
+};
+
 /* ---- the test of a channel ---- */
 
 static const struct test_liar {
@@ -1930,13 +2147,14 @@ static struct kunit_suite test_test_suite = {
 /* ---- all of it ---- */
 
 /* Content that differs everywhere, and nothing like it in the destinations */
-static void test_content(struct kunit *test)
+static void test_content(struct kunit *test,
+			 struct migrate_offload_batch *batch)
 {
 	struct dcbm_test *t = test->priv;
 	unsigned int i;
 
-	for (i = 0; i < t->batch.nr; i++) {
-		struct migrate_pair *pair = &t->batch.pairs[i];
+	for (i = 0; i < batch->nr; i++) {
+		struct migrate_pair *pair = &batch->pairs[i];
 
 		prandom_bytes_state(&t->rnd, folio_address(pair->src),
 				    folio_size(pair->src));
@@ -1944,10 +2162,8 @@ static void test_content(struct kunit *test)
 	}
 }
 
-static bool test_same(struct dcbm_test *t, unsigned int i)
+static bool test_same(struct migrate_pair *pair)
 {
-	struct migrate_pair *pair = &t->batch.pairs[i];
-
 	return !memcmp(folio_address(pair->src), folio_address(pair->dst),
 		       folio_size(pair->src));
 }
@@ -1959,24 +2175,33 @@ static unsigned int test_run(struct kunit *test)
 	s64 migrated = atomic64_read(&dcbm_migrated);
 	s64 failures = atomic64_read(&dcbm_failures);
 	unsigned int i, copied = 0;
+	int err;
 
-	bitmap_zero(t->batch.copied, t->batch.nr);
+	for (i = 0; i < t->batch.nr; i++)
+		atomic_long_set(&t->batch.pairs[i].copied, 0);
 	bitmap_zero(t->batch.lost, t->batch.nr);
-	test_content(test);
+	test_content(test, &t->batch);
 	for (i = 0; i < TEST_CHANS; i++)
 		t->chans[i].copies = true;
-	dcbm_copy(&t->batch);
+	err = dcbm_submit_batch(&t->batch);
+	if (!err)
+		dcbm_wait_batch(&t->batch);
 
 	for (i = 0; i < t->batch.nr; i++) {
+		struct migrate_pair *pair = &t->batch.pairs[i];
+
+		/* No byte is reported twice */
+		KUNIT_ASSERT_LE(test, test_bytes(t, i), folio_size(pair->src));
 		if (!test_copied(t, i))
 			continue;
 		copied++;
-		KUNIT_ASSERT_TRUE(test, test_same(t, i));
+		KUNIT_ASSERT_TRUE(test, test_same(pair));
+		KUNIT_ASSERT_FALSE(test, test_lost(t, i));
 	}
 	KUNIT_EXPECT_EQ(test, atomic64_read(&dcbm_migrated) - migrated, copied);
-	if (t->batch.bytes >= dcbm_min_batch_bytes)
-		KUNIT_EXPECT_EQ(test, atomic64_read(&dcbm_failures) - failures,
-				t->batch.nr - copied);
+	KUNIT_EXPECT_EQ(test, atomic64_read(&dcbm_failures) - failures,
+			err == -EINVAL ? 0 : t->batch.nr - copied);
+	KUNIT_EXPECT_EQ(test, atomic_read(&dcbm_batches), 0);
 	return copied;
 }
 
@@ -2011,6 +2236,67 @@ static void test_copy_rounds(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, t->chans[0].nr_txs, DCBM_MAX_SEGS + 3);
 }
 
+/* The channel gets the smallest share possible, for at least 9 rounds */
+static void test_set_slow(struct dcbm_chan *dc)
+{
+	test_set_speed(dc, 10 * NSEC_PER_MSEC);
+	dcbm_timeout_ms = 2000;
+}
+
+/* A slow channel copies all of a batch, in many small rounds */
+static void test_copy_slow(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	u64 share = t->dcs[0]->share;
+
+	test_serve(test, 1);
+	test_add_many(test, 4, 4);	/* 64K each */
+	test_add(test, 6);		/* 256K */
+	test_add_many(test, 8, 1);	/* 8K each */
+	test_set_slow(t->dcs[0]);
+	KUNIT_EXPECT_EQ(test, test_run(test), t->batch.nr);
+	KUNIT_EXPECT_EQ(test, t->dcs[0]->share - share,
+			t->batch.bytes / DCBM_MIN_SHARE);
+}
+
+/* The fast channel gets what is too much for the slow one, in one round */
+static void test_copy_slow_and_fast(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	unsigned int i;
+
+	test_serve(test, 2);
+	test_add_many(test, 16, 4);
+	test_set_slow(t->dcs[0]);
+	KUNIT_EXPECT_EQ(test, test_run(test), t->batch.nr);
+	KUNIT_EXPECT_EQ(test, t->chans[0].nr_txs, 1);
+	KUNIT_EXPECT_EQ(test, t->chans[1].nr_txs, 15);
+	for (i = 0; i < 2; i++)
+		KUNIT_EXPECT_EQ(test, t->dcs[i]->share, 1);
+}
+
+/*
+ * A slow channel gets stuck in the third of many rounds. Only the folio of that
+ * round is lost; later ones were never given to an engine.
+ */
+static void test_copy_slow_stuck(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	unsigned int i;
+
+	test_serve(test, 1);
+	test_add_many(test, 8, 4);
+	test_set_slow(t->dcs[0]);
+	dcbm_timeout_ms = 10;
+	t->chans[0].silent_from = 3;
+	KUNIT_EXPECT_EQ(test, test_run(test), 2);
+	KUNIT_EXPECT_EQ(test, t->chans[0].nr_txs, 3);
+	for (i = 0; i < t->batch.nr; i++) {
+		KUNIT_EXPECT_EQ(test, test_copied(t, i), i < 2);
+		KUNIT_EXPECT_EQ(test, test_lost(t, i), i == 2);
+	}
+}
+
 static void test_copy_min_batch_bytes(struct kunit *test)
 {
 	struct dcbm_test *t = test->priv;
@@ -2018,7 +2304,7 @@ static void test_copy_min_batch_bytes(struct kunit *test)
 	test_serve(test, 1);
 	test_add_many(test, 2, 0);
 	dcbm_min_batch_bytes = 2 * PAGE_SIZE + 1;
-	KUNIT_EXPECT_EQ(test, test_run(test), 0);
+	KUNIT_EXPECT_EQ(test, dcbm_submit_batch(&t->batch), -EINVAL);
 	KUNIT_EXPECT_EQ(test, t->chans[0].nr_txs, 0);
 	/* It was not to be copied, so that is no failure */
 	KUNIT_EXPECT_EQ(test, atomic64_read(&dcbm_failures), t->failures);
@@ -2065,6 +2351,33 @@ static void test_copy_faults(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, test_run(test), i < 2 ? 16 : 8);
 		KUNIT_EXPECT_FALSE(test, test_copied(t, 8));
 	}
+}
+
+/* A folio on four channels is not copied if one of them fails */
+static void test_copy_split(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	unsigned int i, bad;
+
+	test_serve(test, TEST_CHANS);
+	test_add(test, 6);		/* 256K */
+	for (bad = 0; bad < TEST_CHANS; bad++) {
+		for (i = 0; i < TEST_CHANS; i++)
+			test_chan_reset(&t->chans[i]);
+		t->chans[bad].fail = 1;
+		KUNIT_EXPECT_EQ(test, test_run(test), 0);
+		KUNIT_EXPECT_EQ(test, test_bytes(t, 0), 3 * SZ_64K);
+		KUNIT_EXPECT_FALSE(test, test_lost(t, 0));
+		for (i = 0; i < TEST_CHANS; i++)
+			KUNIT_EXPECT_EQ(test, t->chans[i].nr_txs, 1);
+	}
+
+	/* Nor if one gets stuck; then the folio is lost as well */
+	test_chan_reset(&t->chans[3]);
+	t->chans[3].silent_from = 1;
+	dcbm_timeout_ms = 1;
+	KUNIT_EXPECT_EQ(test, test_run(test), 0);
+	KUNIT_EXPECT_TRUE(test, test_lost(t, 0));
 }
 
 /*
@@ -2178,7 +2491,7 @@ static void test_copy_random(struct kunit *test)
 	test_serve(test, TEST_CHANS);
 	dcbm_min_batch_bytes = 0;
 	for (run = 0; run < 100; run++) {
-		bool bad = run & 1;
+		bool bad = run & 1, slow = run & 2;
 
 		test_random_batch(test);
 		for (i = 0; i < TEST_CHANS && bad; i++) {
@@ -2190,6 +2503,8 @@ static void test_copy_random(struct kunit *test)
 		/* Room for what the fakes record of several rounds */
 		for (i = 0; i < TEST_CHANS; i++)
 			t->dcs[i]->max_seg = max(t->dcs[i]->max_seg, SZ_16K);
+		for (i = 0; i < TEST_CHANS && slow; i++)
+			test_set_slow(t->dcs[i]);
 		if (!bad)
 			KUNIT_EXPECT_EQ(test, test_run(test), t->batch.nr);
 		else
@@ -2200,9 +2515,13 @@ static void test_copy_random(struct kunit *test)
 static struct kunit_case copy_test_cases[] = {
 	KUNIT_CASE(test_copy_all),
 	KUNIT_CASE(test_copy_rounds),
+	KUNIT_CASE(test_copy_slow),
+	KUNIT_CASE(test_copy_slow_and_fast),
+	KUNIT_CASE(test_copy_slow_stuck),
 	KUNIT_CASE(test_copy_min_batch_bytes),
 	KUNIT_CASE(test_copy_no_channel),
 	KUNIT_CASE(test_copy_faults),
+	KUNIT_CASE(test_copy_split),
 	KUNIT_CASE(test_copy_spoilt),
 	KUNIT_CASE(test_copy_stuck),
 	KUNIT_CASE(test_copy_spoilt_stuck),
@@ -2217,7 +2536,312 @@ static struct kunit_suite copy_test_suite = {
 	.test_cases = copy_test_cases,
 };
 
+/* ---- submit and wait ---- */
+
+static struct migrate_offload_batch *test_batch(struct kunit *test)
+{
+	struct migrate_offload_batch *batch;
+
+	batch = kunit_kzalloc(test, sizeof(*batch), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, batch);
+	batch->src_nid = NUMA_NO_NODE;
+	batch->dst_nid = NUMA_NO_NODE;
+	return batch;
+}
+
+static bool test_all_same(struct migrate_offload_batch *batch)
+{
+	unsigned int i;
+
+	for (i = 0; i < batch->nr; i++) {
+		struct migrate_pair *pair = &batch->pairs[i];
+
+		if (atomic_long_read(&pair->copied) != folio_size(pair->src) ||
+		    !test_same(pair))
+			return false;
+	}
+	return bitmap_empty(batch->lost, batch->nr);
+}
+
+/* Serve with channels that copy only in test_answer_late() */
+static void test_serve_late(struct kunit *test, unsigned int nr)
+{
+	struct dcbm_test *t = test->priv;
+	unsigned int i;
+
+	test_serve(test, nr);
+	for (i = 0; i < nr; i++) {
+		t->chans[i].copies = true;
+		t->chans[i].silent_from = 1;
+	}
+}
+
+/* If all channels are busy, dcbm refuses at once, and touches nothing */
+static void test_submit_busy(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct migrate_offload_batch *was = test_batch(test);
+	struct dcbm_chan *dcs[TEST_CHANS];
+	unsigned long switches;
+	unsigned int i;
+
+	test_serve(test, TEST_CHANS);
+	test_add_many(test, 8, 4);
+	test_content(test, &t->batch);
+	*was = t->batch;
+	KUNIT_ASSERT_EQ(test, test_take(dcs, TEST_CHANS), TEST_CHANS);
+
+	switches = current->nvcsw;
+	KUNIT_EXPECT_EQ(test, dcbm_submit_batch(&t->batch), -EBUSY);
+	/* dcbm has not slept */
+	KUNIT_EXPECT_EQ(test, current->nvcsw, switches);
+
+	KUNIT_EXPECT_EQ(test, t->batch.nr, was->nr);
+	KUNIT_EXPECT_EQ(test, t->batch.bytes, was->bytes);
+	KUNIT_EXPECT_MEMEQ(test, t->batch.pairs, was->pairs,
+			   sizeof(was->pairs));
+	KUNIT_EXPECT_MEMEQ(test, t->batch.lost, was->lost, sizeof(was->lost));
+	for (i = 0; i < t->batch.nr; i++) {
+		struct migrate_pair *pair = &t->batch.pairs[i];
+
+		KUNIT_EXPECT_EQ(test, folio_ref_count(pair->src), 1);
+		KUNIT_EXPECT_EQ(test, folio_ref_count(pair->dst), 1);
+	}
+	for (i = 0; i < TEST_CHANS; i++) {
+		KUNIT_EXPECT_EQ(test, t->chans[i].nr_txs, 0);
+		KUNIT_EXPECT_EQ(test, t->dcs[i]->share, 0);
+		KUNIT_EXPECT_FALSE(test, t->dcs[i]->mapped);
+		KUNIT_EXPECT_EQ(test, t->dcs[i]->state, DCBM_BUSY);
+	}
+
+	/* The next batch need not share channels with the refused one */
+	KUNIT_EXPECT_EQ(test, atomic_read(&dcbm_batches), 0);
+	dcbm_put(dcs, TEST_CHANS);
+	KUNIT_EXPECT_EQ(test, test_run(test), t->batch.nr);
+	for (i = 0; i < TEST_CHANS; i++)
+		KUNIT_EXPECT_EQ(test, t->chans[i].nr_txs, 2);
+}
+
+/* Folios count as failures if no channel is free, not if they are too few */
+static void test_submit_counts(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct dcbm_chan *dc;
+
+	test_serve(test, 1);
+	test_add_many(test, 16, 0);
+	KUNIT_ASSERT_EQ(test, test_take(&dc, 1), 1);
+	atomic64_set(&dcbm_failures, 0);
+	atomic64_set(&dcbm_migrated, 0);
+	dcbm_min_batch_bytes = SZ_64K + 1;
+	KUNIT_EXPECT_EQ(test, dcbm_submit_batch(&t->batch), -EINVAL);
+	KUNIT_EXPECT_EQ(test, atomic64_read(&dcbm_failures), 0);
+	dcbm_min_batch_bytes = SZ_64K;
+	KUNIT_EXPECT_EQ(test, dcbm_submit_batch(&t->batch), -EBUSY);
+	KUNIT_EXPECT_EQ(test, atomic64_read(&dcbm_failures), 16);
+	dcbm_put(&dc, 1);
+
+	/* A batch that was taken counts at the end of its wait */
+	KUNIT_ASSERT_EQ(test, dcbm_submit_batch(&t->batch), 0);
+	KUNIT_EXPECT_EQ(test, atomic64_read(&dcbm_migrated), 0);
+	dcbm_wait_batch(&t->batch);
+	KUNIT_EXPECT_EQ(test, atomic64_read(&dcbm_migrated), 16);
+	KUNIT_EXPECT_EQ(test, atomic64_read(&dcbm_failures), 16);
+}
+
+/* From submit to wait, channels belong to the batch, and to nobody else */
+static void test_submit_owns(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct migrate_offload_batch *other = test_batch(test);
+	struct dcbm_job *job = dcbm_job(&t->batch);
+	struct dcbm_chan *dcs[TEST_CHANS], *found;
+	unsigned long switches;
+	unsigned int i;
+	bool stuck;
+
+	test_serve_late(test, 2);
+	test_add_many(test, 4, 4);
+	test_add_to(test, other, 4);
+	test_content(test, &t->batch);
+
+	switches = current->nvcsw;
+	KUNIT_ASSERT_EQ(test, dcbm_submit_batch(&t->batch), 0);
+	KUNIT_EXPECT_EQ(test, current->nvcsw, switches);
+	KUNIT_ASSERT_EQ(test, job->nr, 2);
+	for (i = 0; i < 2; i++) {
+		KUNIT_EXPECT_PTR_EQ(test, job->dcs[i], t->dcs[i]);
+		KUNIT_EXPECT_EQ(test, t->dcs[i]->state, DCBM_BUSY);
+		KUNIT_EXPECT_TRUE(test, t->dcs[i]->mapped);
+	}
+
+	/* Nobody may take them, not even once the engines are done */
+	for (i = 0; i < 2; i++) {
+		KUNIT_ASSERT_EQ(test, test_take(dcs, TEST_CHANS), 0);
+		KUNIT_ASSERT_EQ(test, dcbm_submit_batch(other), -EBUSY);
+		KUNIT_EXPECT_NULL(test, dcbm_next_release());
+		KUNIT_EXPECT_FALSE(test, dcbm_take_leaving(&t->chans[0].chan,
+							   &found, &stuck));
+		test_answer_late(&t->chans[0]);
+		test_answer_late(&t->chans[1]);
+	}
+
+	/* dcbm reports nothing before the wait */
+	for (i = 0; i < t->batch.nr; i++)
+		KUNIT_EXPECT_EQ(test, test_bytes(t, i), 0);
+	dcbm_wait_batch(&t->batch);
+	KUNIT_EXPECT_TRUE(test, test_all_same(&t->batch));
+	for (i = 0; i < 2; i++) {
+		KUNIT_EXPECT_EQ(test, t->dcs[i]->state, DCBM_IDLE);
+		KUNIT_EXPECT_FALSE(test, t->dcs[i]->mapped);
+	}
+	KUNIT_EXPECT_EQ(test, test_take(dcs, TEST_CHANS), 2);
+	dcbm_put(dcs, 2);
+}
+
+/* Two batches share the channels, and may end in any order */
+static void test_submit_two(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct migrate_offload_batch *other = test_batch(test);
+	struct dcbm_job *job = dcbm_job(&t->batch);
+	struct dcbm_job *other_job = dcbm_job(other);
+	unsigned int i;
+
+	test_serve_late(test, TEST_CHANS);
+	test_add_many(test, 16, 0);	/* 64K, for one channel */
+	for (i = 0; i < 4; i++)
+		test_add_to(test, other, 4);
+	test_content(test, &t->batch);
+	test_content(test, other);
+
+	KUNIT_ASSERT_EQ(test, dcbm_submit_batch(&t->batch), 0);
+	KUNIT_ASSERT_EQ(test, dcbm_submit_batch(other), 0);
+	KUNIT_EXPECT_EQ(test, atomic_read(&dcbm_batches), 2);
+	KUNIT_ASSERT_EQ(test, job->nr, 1);
+	KUNIT_EXPECT_PTR_EQ(test, job->dcs[0], t->dcs[0]);
+	/* It could use four channels, but it is not alone */
+	KUNIT_ASSERT_EQ(test, other_job->nr, 2);
+	KUNIT_ASSERT_PTR_EQ(test, other_job->dcs[0], t->dcs[1]);
+	KUNIT_ASSERT_PTR_EQ(test, other_job->dcs[1], t->dcs[2]);
+
+	test_answer_late(&t->chans[1]);
+	test_answer_late(&t->chans[2]);
+	dcbm_wait_batch(other);
+	KUNIT_EXPECT_TRUE(test, test_all_same(other));
+	KUNIT_EXPECT_EQ(test, atomic_read(&dcbm_batches), 1);
+	/* The first batch still runs */
+	KUNIT_EXPECT_EQ(test, t->dcs[0]->state, DCBM_BUSY);
+	KUNIT_EXPECT_EQ(test, t->dcs[0]->open, 16);
+	KUNIT_EXPECT_EQ(test, t->dcs[1]->state, DCBM_IDLE);
+	KUNIT_EXPECT_EQ(test, t->dcs[2]->state, DCBM_IDLE);
+
+	test_answer_late(&t->chans[0]);
+	dcbm_wait_batch(&t->batch);
+	KUNIT_EXPECT_TRUE(test, test_all_same(&t->batch));
+	KUNIT_EXPECT_EQ(test, t->dcs[0]->state, DCBM_IDLE);
+	KUNIT_EXPECT_EQ(test, atomic_read(&dcbm_batches), 0);
+	KUNIT_EXPECT_EQ(test, atomic64_read(&dcbm_migrated) - t->migrated, 20);
+}
+
+/* The engine of one batch gets stuck; the other batch is copied */
+static void test_submit_two_stuck(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct migrate_offload_batch *other = test_batch(test);
+	unsigned int i;
+
+	test_serve_late(test, 2);
+	test_add_many(test, 16, 0);
+	for (i = 0; i < 16; i++)
+		test_add_to(test, other, 0);
+	test_content(test, &t->batch);
+	test_content(test, other);
+	dcbm_timeout_ms = 10;
+	KUNIT_ASSERT_EQ(test, dcbm_submit_batch(&t->batch), 0);
+	KUNIT_ASSERT_EQ(test, dcbm_submit_batch(other), 0);
+	KUNIT_ASSERT_PTR_EQ(test, dcbm_job(other)->dcs[0], t->dcs[1]);
+
+	dcbm_wait_batch(&t->batch);
+	test_expect_stuck(test, t->dcs[0]);
+	test_answer_late(&t->chans[1]);
+	dcbm_wait_batch(other);
+	KUNIT_EXPECT_TRUE(test, test_all_same(other));
+	KUNIT_EXPECT_EQ(test, t->dcs[1]->state, DCBM_IDLE);
+	KUNIT_EXPECT_EQ(test, atomic_read(&dcbm_batches), 0);
+}
+
+/* An answer after the deadline is in time if it comes before the wait */
+static void test_wait_late(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct dcbm_job *job = dcbm_job(&t->batch);
+	unsigned int i;
+
+	test_serve_late(test, 2);
+	test_add_many(test, 4, 4);
+	test_content(test, &t->batch);
+	dcbm_timeout_ms = 1;
+	KUNIT_ASSERT_EQ(test, dcbm_submit_batch(&t->batch), 0);
+	while (time_before_eq(jiffies, job->deadline))
+		msleep(20);
+	test_answer_late(&t->chans[1]);
+	test_answer_late(&t->chans[0]);
+	dcbm_wait_batch(&t->batch);
+	KUNIT_EXPECT_TRUE(test, test_all_same(&t->batch));
+	for (i = 0; i < 2; i++) {
+		KUNIT_EXPECT_EQ(test, t->dcs[i]->state, DCBM_IDLE);
+		KUNIT_EXPECT_EQ(test, t->dcs[i]->spurious, 0);
+	}
+}
+
+/* One descriptor is open at the wait: the whole share is lost */
+static void test_wait_late_some(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct test_chan *tc = &t->chans[0];
+	unsigned int i;
+
+	test_serve_late(test, 1);
+	test_add_many(test, 4, 4);
+	test_content(test, &t->batch);
+	dcbm_timeout_ms = 1;
+	KUNIT_ASSERT_EQ(test, dcbm_submit_batch(&t->batch), 0);
+	for (i = 0; i < 3; i++)
+		test_answer(tc, i);
+	dcbm_wait_batch(&t->batch);
+	test_expect_stuck(test, tc->dc);
+	for (i = 0; i < t->batch.nr; i++)
+		KUNIT_EXPECT_EQ(test, test_bytes(t, i), 0);
+
+	/* Its answer comes once the batch has ended, and changes nothing */
+	test_answer(tc, 3);
+	flush_work(&tc->dc->recover);
+	KUNIT_EXPECT_EQ(test, tc->dc->state, DCBM_RECOVERED);
+	for (i = 0; i < t->batch.nr; i++)
+		KUNIT_EXPECT_EQ(test, test_bytes(t, i), 0);
+}
+
+static struct kunit_case submit_test_cases[] = {
+	KUNIT_CASE(test_submit_busy),
+	KUNIT_CASE(test_submit_counts),
+	KUNIT_CASE(test_submit_owns),
+	KUNIT_CASE(test_submit_two),
+	KUNIT_CASE(test_submit_two_stuck),
+	KUNIT_CASE(test_wait_late),
+	KUNIT_CASE(test_wait_late_some),
+	{}
+};
+
+static struct kunit_suite submit_test_suite = {
+	.name = "dcbm_submit",
+	.init = test_init,
+	.exit = test_exit,
+	.test_cases = submit_test_cases,
+};
+
 kunit_test_suites(&plan_test_suite, &cut_test_suite, &count_test_suite,
-		  &chans_test_suite, &test_test_suite, &copy_test_suite);
+		  &chans_test_suite, &speed_test_suite, &test_test_suite,
+		  &copy_test_suite, &submit_test_suite);
 
 #endif /* _MIGRATE_OFFLOAD_DCBM_KUNIT_H */

@@ -38,8 +38,8 @@ test_readable()
 {
 	local name value ret=0
 
-	for name in nr_dma_chan min_bytes min_batch_bytes timeout_ms \
-		    folios_migrated folios_failures; do
+	for name in nr_dma_chan min_bytes min_batch_bytes patience_ms \
+		    timeout_ms folios_migrated folios_failures; do
 		value=$(param "$name")
 		[[ $value =~ ^[0-9]+$ ]] && continue
 		msg "$name: '$value' is not a number"
@@ -107,14 +107,20 @@ test_bad_remote()
 	is_refused "$PARAMS/remote" "${GARBAGE[@]}" 2 maybe xyz
 }
 
+register bad_patience_ms "patience_ms: wrong values are refused"
+test_bad_patience_ms()
+{
+	is_refused "$PARAMS/patience_ms" "${GARBAGE[@]}" 60001 4294967296 soon 10s
+}
+
 register bad_timeout_ms "timeout_ms: wrong values are refused"
 test_bad_timeout_ms()
 {
 	is_refused "$PARAMS/timeout_ms" "${GARBAGE[@]}" 0 60001 4294967296 soon 10s
 }
 
-register bad_max_batch_bytes "max_batch_bytes: wrong values are refused"
-test_bad_max_batch_bytes()
+register bad_max_chunk_bytes "max_chunk_bytes: wrong values are refused"
+test_bad_max_chunk_bytes()
 {
 	has_max_batch || return
 	is_refused "$MAX_BATCH" "${GARBAGE[@]}" 0 $(($(getconf PAGESIZE) - 1)) \
@@ -240,7 +246,7 @@ test_min_batch_bytes()
 	none_offloaded
 }
 
-register batch_sizes "max_batch_bytes: small, odd and large batches"
+register batch_sizes "max_chunk_bytes: small, odd and large batches"
 test_batch_sizes()
 {
 	local bytes
@@ -248,10 +254,10 @@ test_batch_sizes()
 	has_max_batch || return
 	for bytes in 8192 135169 16777216; do
 		if ! write_to "$MAX_BATCH" "$bytes"; then
-			msg "max_batch_bytes: '$bytes' is refused: $error"
+			msg "max_chunk_bytes: '$bytes' is refused: $error"
 			return 1
 		fi
-		msg "max_batch_bytes: $(cat "$MAX_BATCH")"
+		msg "max_chunk_bytes: $(cat "$MAX_BATCH")"
 		# Which small batches are worth offloading is not for us to say.
 		set_param offloading Y || return 1
 		bench -t 1 -b 8M -s 4K,64K,2M || return 1
@@ -261,7 +267,7 @@ test_batch_sizes()
 }
 
 # Throughput and latency by the limit of a batch, which is as before then
-register batch_sweep "max_batch_bytes: throughput and latency by it"
+register batch_sweep "max_chunk_bytes: throughput and latency by it"
 test_batch_sweep()
 {
 	local limit
@@ -341,7 +347,7 @@ test_load_parameters()
 	set_param offloading N || return 1
 	rmmod dcbm || return 1
 	for name in reason_mask nr_dma_chan min_bytes min_batch_bytes \
-		    timeout_ms offloading; do
+		    patience_ms timeout_ms offloading; do
 		values+=("$name=99999999999999999999" "$name=-1"
 			 "$name="$'\1' "$name="$'\377\376\1')
 		# Of this, the kernel looks at the first character only
@@ -479,8 +485,8 @@ test_vmstat()
 # Of each batch: nothing is missing, and the first folio is not the last
 check_batches()
 {
-	grep 'mm_migrate_batch_end:.*reason=syscall_or_cpuset' "$trace/trace" |
-		sed 's/.*mm_migrate_batch_end: //; s/[a-z_]*=//g' |
+	grep 'mm_migrate_chunk_end:.*reason=syscall_or_cpuset' "$trace/trace" |
+		sed 's/.*mm_migrate_chunk_end: //; s/[a-z_]*=//g' |
 		awk -v wanted="$1" '
 		# mode reason kind folios pages copied fallback unmap copy move first
 		{
@@ -503,14 +509,14 @@ test_trace_batches()
 	local ret=0 page
 
 	page=$(getconf PAGESIZE)
-	trace_begin migrate/mm_migrate_{batch_start,batch_end,folio_not_offloaded} ||
+	trace_begin migrate/mm_migrate_{chunk_start,chunk_end,folio_not_offloaded} ||
 		return
 	set_param reason_mask syscall_or_cpuset &&
 		bench -a -m dcbm -c 1 -b 4M -r 1 -s "$page" || ret=1
 	if [ "$ret" -eq 0 ]; then
 		check_batches "$(param folios_migrated)" || ret=1
-		[ "$(grep -c 'mm_migrate_batch_start:.* batch ' "$trace/trace")" -eq \
-		  "$(grep -c 'mm_migrate_batch_end:.* batch ' "$trace/trace")" ] || ret=1
+		[ "$(grep -c 'mm_migrate_chunk_start:.* batch ' "$trace/trace")" -eq \
+		  "$(grep -c 'mm_migrate_chunk_end:.* batch ' "$trace/trace")" ] || ret=1
 		! grep 'mm_migrate_folio_not_offloaded:.*syscall' "$trace/trace" || ret=1
 	fi
 	trace_end

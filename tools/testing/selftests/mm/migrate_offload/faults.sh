@@ -406,6 +406,28 @@ test_stall_all()
 	counted -t 1 -b 4M -s 4K && copied_once && [ "$cpu" -eq 0 ] && all_idle
 }
 
+# Nobody waits for as long as that if the channel is known to be fast
+register patience "stall: a fast engine is given up long before timeout_ms"
+test_patience()
+{
+	local ret=0
+
+	offload_on 2 && set_param timeout_ms 60000 && count_begin || return 1
+	# For them to show how fast they are
+	counted -t 2 -b 4M -s 4K && [ "$migrated" -gt 0 ] || return 1
+	set_param patience_ms 200 && knob stall 20 && count_begin || return 1
+	stress_start -k -b 4M -s 4K || return 1
+	in_state stuck 2 || ret=1
+	stress_stop || ret=1
+	count_end "$stress_log" || ret=1
+	if [ "$longest_ms" -lt 200 ] || [ "$longest_ms" -gt $((1000 + SLACK_MS)) ]; then
+		msg "$longest_ms ms in the longest move"
+		ret=1
+	fi
+	knob stall 0 && in_state idle 2 || ret=1
+	return "$ret"
+}
+
 # An engine that wakes up right after it was given up writes to nobody's memory,
 # while the folios that it was to copy are moved and looked at
 register late_write_live "late writes do not reach folios that are moved on"

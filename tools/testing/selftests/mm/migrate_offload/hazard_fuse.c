@@ -66,8 +66,8 @@ HAZARD(iomap, "file of FUSE, written back after the move")
  * of a reference may write, so the folio must be copied again then.
  */
 #define BATCH_PASSES	3
-/* No more than the 512 pages of a batch altogether */
-#define NR_OTHERS	384
+/* No more than the 256 folios of a chunk altogether */
+#define NR_OTHERS	160
 
 static bool retry_once(struct held_file *f, const cpu_set_t *cpus, bool *again)
 {

@@ -19,9 +19,6 @@
 #include "hazards.h"
 #include "window.h"
 
-/* Folios that a migrator gets at once */
-#define MAX_PAIRS	512
-
 static sigjmp_buf on_sigbus;
 static atomic_bool sigbus_expected;
 
@@ -137,11 +134,11 @@ static void *poisoner_thread(void *arg)
  * how to handle, and it is moved. Then the CPU has copied it, not the engine, and
  * no other.
  */
-static int poison_held(size_t nr_special)
+HAZARD(poison_window, "memory failure between copy and move")
 {
 	const unsigned int bad = 3;
 	struct outcome want = {
-		.offloaded = nr_special + NR_ORDINARY,
+		.offloaded = NR_SPECIAL + NR_ORDINARY,
 		.cpu = ANY, .unmoved = ANY,
 	};
 	struct region special = { }, page;
@@ -154,8 +151,8 @@ static int poison_held(size_t nr_special)
 	if (no_hwpoison())
 		return skip("%s", no_hwpoison());
 	catch_sigbus();
-	if (!map_special(&special, nr_special, -1) ||
-	    !batch_init(&b, nr_special))
+	if (!map_special(&special, NR_SPECIAL, -1) ||
+	    !batch_init(&b, NR_SPECIAL))
 		return KSFT_FAIL;
 	batch_add_region(&b, 0, &special);
 	ok = batch_home(&b);
@@ -180,7 +177,7 @@ static int poison_held(size_t nr_special)
 	}
 	page = special;
 	page.len = psize();
-	for (i = 0; i < nr_special; i++, page.mem += psize()) {
+	for (i = 0; i < NR_SPECIAL; i++, page.mem += psize()) {
 		if (i != bad)
 			ok &= region_verify(&page, 0);
 		else if (!reads_fail(page.mem))
@@ -190,29 +187,6 @@ static int poison_held(size_t nr_special)
 	region_free(&special);
 	unpoison(p.pfn);
 	return result(ok);
-}
-
-HAZARD(poison_window, "memory failure between copy and move")
-{
-	return poison_held(NR_SPECIAL);
-}
-
-/*
- * More than a migrator gets at once: it is done with the page that fails, and
- * with all that it got with it, and is held amid the rest.
- */
-HAZARD(poison_before_move, "memory failure after all was copied that is copied at once")
-{
-	char limit[32];
-	int ret;
-
-	if (read_text(BATCH_LIMIT, limit, sizeof(limit)))
-		return skip("no %s", BATCH_LIMIT);
-	if (write_text(BATCH_LIMIT, "4194304"))
-		return KSFT_FAIL;
-	ret = poison_held(MAX_PAIRS);
-	write_text(BATCH_LIMIT, limit);
-	return ret;
 }
 
 /*

@@ -152,6 +152,7 @@ static struct {
 	{ DCBM_PARAMS "min_bytes", "0" },
 	{ DCBM_PARAMS "min_batch_bytes", "0" },
 	/* The engine is held for as long as we like */
+	{ DCBM_PARAMS "patience_ms", HOLD_MS },
 	{ DCBM_PARAMS "timeout_ms", HOLD_MS },
 	/* Nobody else shall move what we look at */
 	{ "/proc/sys/kernel/numa_balancing", "0" },
@@ -301,6 +302,10 @@ static void hazard_run(struct hazard *h)
 	int ret;
 
 	*why = '\0';
+	/* For dcbm to forget how slow an engine is that was held */
+	if (dcbm_write("offloading", "N") || dcbm_write("offloading", "Y") ||
+	    !engine_find())
+		ksft_exit_fail_msg("dcbm has lost its engine\n");
 	ret = h->run();
 	engine_set("stall", 0);
 	if (kernel_complained())

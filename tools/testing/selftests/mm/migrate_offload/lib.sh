@@ -14,11 +14,11 @@ BENCH=${DIR}/bench
 STRESS=$BENCH			# what stress_start runs
 MODULE=/sys/module/dcbm
 PARAMS=$MODULE/parameters
-MAX_BATCH=/sys/module/migrate/parameters/max_batch_bytes
+MAX_BATCH=/sys/module/migrate/parameters/max_chunk_bytes
 TRACING=/sys/kernel/tracing
 SIM=/sys/kernel/debug/dma-sim
 SIM_DRIVER=/sys/bus/platform/drivers/dma-sim
-SETTABLE="nr_dma_chan reason_mask min_bytes min_batch_bytes remote timeout_ms"
+SETTABLE="nr_dma_chan reason_mask min_bytes min_batch_bytes remote patience_ms timeout_ms"
 
 declare -A saved		# parameter values as found
 loaded_here=			# set if dcbm was not there before
@@ -47,6 +47,7 @@ set_param()
 	return 1
 }
 
+# With so much patience, engines have timeout_ms, whatever their speed
 reset_params()
 {
 	set_param offloading N &&
@@ -55,12 +56,13 @@ reset_params()
 	set_param min_bytes 0 &&
 	set_param min_batch_bytes 0 &&
 	set_param remote Y &&
+	set_param patience_ms 60000 &&
 	set_param timeout_ms "${saved[timeout_ms]}" &&
 	set_param folios_migrated 0 &&
 	set_param folios_failures 0 || return 1
 
-	[ -z "${saved[max_batch_bytes]}" ] ||
-		write_to "$MAX_BATCH" "${saved[max_batch_bytes]}"
+	[ -z "${saved[max_chunk_bytes]}" ] ||
+		write_to "$MAX_BATCH" "${saved[max_chunk_bytes]}"
 }
 
 save_params()
@@ -70,15 +72,15 @@ save_params()
 	for name in offloading $SETTABLE; do
 		saved[$name]=$(param "$name") || return 1
 	done
-	[ ! -r "$MAX_BATCH" ] || saved[max_batch_bytes]=$(cat "$MAX_BATCH")
+	[ ! -r "$MAX_BATCH" ] || saved[max_chunk_bytes]=$(cat "$MAX_BATCH")
 }
 
 restore_params()
 {
 	local name
 
-	[ -z "${saved[max_batch_bytes]}" ] ||
-		write_to "$MAX_BATCH" "${saved[max_batch_bytes]}"
+	[ -z "${saved[max_chunk_bytes]}" ] ||
+		write_to "$MAX_BATCH" "${saved[max_chunk_bytes]}"
 	[ -d "$PARAMS" ] || return
 	set_param offloading N
 	for name in $SETTABLE; do

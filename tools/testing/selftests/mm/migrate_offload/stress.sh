@@ -37,7 +37,7 @@ DISTURBANCES=(
 	"reason_mask|reason_mask changed"
 	"min_bytes|min_bytes and min_batch_bytes changed"
 	"timeout_ms|timeout_ms changed"
-	"max_batch_bytes|max_batch_bytes changed"
+	"max_chunk_bytes|max_chunk_bytes changed"
 	"reload|dcbm unloaded and loaded"
 	"cpu|a CPU offline and online"
 	"memory_block|a memory block offline and online"
@@ -119,14 +119,14 @@ d_timeout_ms()
 	set_param timeout_ms "$picked"
 }
 
-d_max_batch_bytes()
+d_max_chunk_bytes()
 {
 	local page
 
 	has_max_batch || return
 	page=$(getconf PAGESIZE)
 	pick "$page" $((2 * page)) $((33 * page + 1)) 2097152 8388608 \
-		"${saved[max_batch_bytes]}"
+		"${saved[max_chunk_bytes]}"
 	write_to "$MAX_BATCH" "$picked"
 }
 
@@ -652,7 +652,7 @@ test_stress_state()
 {
 	local now
 
-	write_to "$MAX_BATCH" "${saved[max_batch_bytes]}"
+	write_to "$MAX_BATCH" "${saved[max_chunk_bytes]}"
 	now=$(state_of_system)
 	[ "$now" = "$state_before" ] && return
 	diff <(echo "$state_before") <(echo "$now") | sed 's/^/# /'

@@ -321,7 +321,7 @@ void dcbm_show(void)
 {
 	static const char * const names[] = {
 		"reason_mask", "min_bytes", "min_batch_bytes", "remote",
-		"timeout_ms",
+		"patience_ms", "timeout_ms",
 	};
 	char buf[256];
 	unsigned int i;
@@ -330,7 +330,7 @@ void dcbm_show(void)
 		if (!dcbm_read(names[i], buf, sizeof(buf)))
 			ksft_print_msg("dcbm %s: %s\n", names[i], buf);
 	if (!read_text(BATCH_LIMIT, buf, sizeof(buf)))
-		ksft_print_msg("migrate max_batch_bytes: %s\n", buf);
+		ksft_print_msg("migrate max_chunk_bytes: %s\n", buf);
 }
 
 /* Number of claimed channels: one line each, but for engines passed over */

@@ -76,6 +76,8 @@
  * 16.
  */
 #define DCBM_MIN_BYTES		SZ_16K
+/* Learn how fast a channel is from one share of so many */
+#define DCBM_LEARN_EVERY	8
 /* For each descriptor: tell us, and nobody looks at it afterwards */
 #define DCBM_FLAGS		(DMA_PREP_INTERRUPT | DMA_CTRL_ACK)
 /*
@@ -188,6 +190,7 @@ struct dcbm_chan {
 	size_t resume_at;		/* that place, in bytes of the share */
 	unsigned int last_pair;
 	size_t bytes;
+	bool learns;			/* how fast it is, from this share */
 	ktime_t begun;
 	struct ewma_dcbm_speed speed;
 	bool mapped;
@@ -283,7 +286,8 @@ static void dcbm_answer(struct dcbm_chan *dc, u64 token,
 	desc->good = dcbm_good(desc->len, result);
 	if (--dc->open)
 		return;
-	dc->ended = ktime_get();
+	if (dc->learns)
+		dc->ended = ktime_get();
 	if (dc->state == DCBM_STUCK || dc->state == DCBM_GONE)
 		schedule_work(&dc->recover);
 	else
@@ -409,6 +413,8 @@ static void dcbm_fill(struct dcbm_chan *dc, struct migrate_offload_batch *batch,
 	scoped_guard(spinlock_irq, &dc->lock) {
 		dc->share = (dc->share + 1) & FIELD_MAX(DCBM_TOKEN_SHARE);
 		bitmap_zero(dc->answered, DCBM_MAX_SEGS);
+		dc->learns = !ewma_dcbm_speed_read(&dc->speed) ||
+			     !(dc->share % DCBM_LEARN_EVERY);
 	}
 	dc->start = *pos;
 	dc->resume = *pos;
@@ -588,7 +594,8 @@ static void dcbm_submit(struct dcbm_chan *dc,
 	guard(spinlock_irq)(&dc->lock);
 	if (--dc->open)
 		return;
-	dc->ended = ktime_get();
+	if (dc->learns)
+		dc->ended = ktime_get();
 	complete(&dc->done);
 }
 
@@ -769,6 +776,7 @@ static void dcbm_set_deadline(struct dcbm_job *job, unsigned int ms)
 static void dcbm_begin_round(struct migrate_offload_batch *batch)
 {
 	struct dcbm_job *job = dcbm_job(batch);
+	const ktime_t now = ktime_get();
 	unsigned int i, ms = 0;
 
 	for (i = 0; i < job->nr; i++) {
@@ -780,7 +788,7 @@ static void dcbm_begin_round(struct migrate_offload_batch *batch)
 		job->left -= dc->bytes;
 		if (!dc->bytes)
 			continue;
-		dc->begun = ktime_get();
+		dc->begun = now;
 		if (dcbm_map(dc))
 			dcbm_submit(dc, batch);
 		ms = max(ms, dcbm_may_take_ms(dc));
@@ -788,8 +796,11 @@ static void dcbm_begin_round(struct migrate_offload_batch *batch)
 	dcbm_set_deadline(job, ms);
 }
 
-/* Wait for all channels. If one misses the deadline, extend it once for all. */
-static void dcbm_await(struct dcbm_job *job)
+/*
+ * Wait for all channels. If one misses the deadline, extend it once for all, and
+ * return false.
+ */
+static bool dcbm_await(struct dcbm_job *job)
 {
 	unsigned int i;
 
@@ -798,9 +809,10 @@ static void dcbm_await(struct dcbm_job *job)
 		if (job->dcs[i] && job->dcs[i]->mapped &&
 		    !dcbm_is_done(job->dcs[i], job->deadline)) {
 			dcbm_set_deadline(job, DCBM_GRACE_MS);
-			break;
+			return false;
 		}
 	}
+	return true;
 }
 
 /*
@@ -813,10 +825,13 @@ static bool dcbm_end_round(struct migrate_offload_batch *batch)
 	struct dcbm_job *job = dcbm_job(batch);
 	DECLARE_BITMAP(done, DCBM_MAX_CHANS) = {};
 	unsigned int i, ms = 0;
+	bool all;
 
-	dcbm_await(job);
+	all = dcbm_await(job);
 	for (i = 0; i < job->nr; i++) {
-		if (dcbm_finish(job->dcs[i], batch, job->deadline))
+		if (all)
+			dcbm_unmap(job->dcs[i]);
+		if (all || dcbm_finish(job->dcs[i], batch, job->deadline))
 			__set_bit(i, done);
 		else
 			job->dcs[i] = NULL;
@@ -826,7 +841,8 @@ static bool dcbm_end_round(struct migrate_offload_batch *batch)
 	for_each_set_bit(i, done, job->nr) {
 		struct dcbm_chan *dc = job->dcs[i];
 
-		dcbm_learn(dc);
+		if (dc->learns)
+			dcbm_learn(dc);
 		if (time_after(jiffies, job->limit) || !dcbm_spoilt(dc, batch))
 			continue;
 		if (dcbm_map(dc))

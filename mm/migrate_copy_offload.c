@@ -57,12 +57,14 @@ static void wait_nop(struct migrate_offload_batch *batch)
 {
 }
 
-#define FOR_EACH_SLOT(what)	what(0) what(1) what(2) what(3)
-
-#define DEFINE_SLOT(nr)							\
-	DEFINE_STATIC_CALL(migrate_offload_submit_##nr, submit_nop);	\
-	DEFINE_STATIC_CALL(migrate_offload_wait_##nr, wait_nop);
-FOR_EACH_SLOT(DEFINE_SLOT)
+DEFINE_STATIC_CALL(migrate_offload_submit_0, submit_nop);
+DEFINE_STATIC_CALL(migrate_offload_wait_0, wait_nop);
+DEFINE_STATIC_CALL(migrate_offload_submit_1, submit_nop);
+DEFINE_STATIC_CALL(migrate_offload_wait_1, wait_nop);
+DEFINE_STATIC_CALL(migrate_offload_submit_2, submit_nop);
+DEFINE_STATIC_CALL(migrate_offload_wait_2, wait_nop);
+DEFINE_STATIC_CALL(migrate_offload_submit_3, submit_nop);
+DEFINE_STATIC_CALL(migrate_offload_wait_3, wait_nop);
 
 DEFINE_STATIC_SRCU(migrate_offload_srcu);
 
@@ -87,12 +89,15 @@ static mempool_t migrate_offload_batches;
 
 static int slot_submit(struct migrate_offload_batch *batch)
 {
-#define SLOT_SUBMIT(nr)							\
-	case nr:							\
-		return static_call(migrate_offload_submit_##nr)(batch);
-
 	switch (batch->slot) {
-	FOR_EACH_SLOT(SLOT_SUBMIT)
+	case 0:
+		return static_call(migrate_offload_submit_0)(batch);
+	case 1:
+		return static_call(migrate_offload_submit_1)(batch);
+	case 2:
+		return static_call(migrate_offload_submit_2)(batch);
+	case 3:
+		return static_call(migrate_offload_submit_3)(batch);
 	default:
 		return -ENODEV;
 	}
@@ -100,28 +105,49 @@ static int slot_submit(struct migrate_offload_batch *batch)
 
 static void slot_wait(struct migrate_offload_batch *batch)
 {
-#define SLOT_WAIT(nr)							\
-	case nr:							\
-		return static_call(migrate_offload_wait_##nr)(batch);
-
 	switch (batch->slot) {
-	FOR_EACH_SLOT(SLOT_WAIT)
+	case 0:
+		static_call(migrate_offload_wait_0)(batch);
+		break;
+	case 1:
+		static_call(migrate_offload_wait_1)(batch);
+		break;
+	case 2:
+		static_call(migrate_offload_wait_2)(batch);
+		break;
+	case 3:
+		static_call(migrate_offload_wait_3)(batch);
+		break;
 	}
 }
 
 /* Without @ops, take what was there out of the calls */
 static void slot_set(unsigned int slot, const struct migrate_offload_ops *ops)
 {
-#define SLOT_SET(nr)							\
-	case nr:							\
-		static_call_update(migrate_offload_submit_##nr,		\
-				   ops ? ops->submit : submit_nop);	\
-		static_call_update(migrate_offload_wait_##nr,		\
-				   ops ? ops->wait : wait_nop);		\
-		break;
+	int (*submit)(struct migrate_offload_batch *batch) = submit_nop;
+	void (*wait)(struct migrate_offload_batch *batch) = wait_nop;
 
+	if (ops) {
+		submit = ops->submit;
+		wait = ops->wait;
+	}
 	switch (slot) {
-	FOR_EACH_SLOT(SLOT_SET)
+	case 0:
+		static_call_update(migrate_offload_submit_0, submit);
+		static_call_update(migrate_offload_wait_0, wait);
+		break;
+	case 1:
+		static_call_update(migrate_offload_submit_1, submit);
+		static_call_update(migrate_offload_wait_1, wait);
+		break;
+	case 2:
+		static_call_update(migrate_offload_submit_2, submit);
+		static_call_update(migrate_offload_wait_2, wait);
+		break;
+	case 3:
+		static_call_update(migrate_offload_submit_3, submit);
+		static_call_update(migrate_offload_wait_3, wait);
+		break;
 	}
 	migrate_offload_slots[slot].ops = ops;
 }

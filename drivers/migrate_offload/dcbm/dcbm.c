@@ -214,6 +214,7 @@ struct dcbm_job {
 	unsigned int nr;
 	struct dcbm_chan *dcs[DCBM_MAX_CHANS];
 };
+
 static_assert(sizeof(struct dcbm_job) <= MIGRATE_OFFLOAD_CB_SIZE);
 
 /* Parameters, and what turns the driver on and off */
@@ -797,8 +798,8 @@ static void dcbm_begin_round(struct migrate_offload_batch *batch)
 }
 
 /*
- * Wait for all channels. If one misses the deadline, extend it once for all, and
- * return false.
+ * Wait for all channels. If one misses the deadline, extend it once for all,
+ * and return false.
  */
 static bool dcbm_await(struct dcbm_job *job)
 {

@@ -195,7 +195,7 @@ static void on_fault(int sig)
 /* Write to all pages, over and over, until they are gone */
 static void *write_until_fault(void *unused)
 {
-	volatile uint32_t value;
+	uint32_t value, *word;
 	size_t i;
 
 	if (sigsetjmp(writer.fault, 1))
@@ -203,8 +203,10 @@ static void *write_until_fault(void *unused)
 	atomic_store(&writer.go, true);
 	for (value = 1;; value++) {
 		for (i = 0; i < WRITER_PAGES; i++) {
-			*(volatile uint32_t *)(writer.mem + i * psize()) = value;
-			writer.written[i] = value;
+			word = (uint32_t *)(writer.mem + i * psize());
+			__atomic_store_n(word, value, __ATOMIC_SEQ_CST);
+			__atomic_store_n(&writer.written[i], value,
+					 __ATOMIC_SEQ_CST);
 		}
 	}
 }

@@ -6,8 +6,8 @@
  * then moves folio by folio. If a migrator is registered, the folios that
  * qualify first go to the batch list. The migrator copies them while the CPU
  * copies and moves the others, those of the single list. A destination that has
- * been filled is marked FOLIO_CONTENT_COPIED, and the move skips the copy.
- * Whatever the migrator leaves is copied by the CPU in the move, as ever.
+ * been filled is marked FOLIO_CONTENT_COPIED, and the move skips the copy. In
+ * the move, the CPU copies what the migrator left.
  *
  * Copying early moves the copy ahead of checks that otherwise precede it, so
  * folio_offload_cause() lets only those folios through for which nothing but
@@ -515,7 +515,8 @@ unsigned int migrate_offload_wait(struct migrate_offload_batch *batch,
 	return nr_copied;
 }
 
-static unsigned int slot_of(const struct migrate_offload_ops *ops)
+/* The first slot with @ops, or without a migrator if that is NULL */
+static unsigned int find_slot(const struct migrate_offload_ops *ops)
 {
 	unsigned int slot = 0;
 
@@ -524,6 +525,12 @@ static unsigned int slot_of(const struct migrate_offload_ops *ops)
 	       migrate_offload_slots[slot].ops != ops)
 		slot++;
 	return slot;
+}
+
+/* The slot of a migrator, or MIGRATE_OFFLOAD_SLOTS if it is not registered */
+static unsigned int slot_of(const struct migrate_offload_ops *ops)
+{
+	return ops ? find_slot(ops) : MIGRATE_OFFLOAD_SLOTS;
 }
 
 /* Let the migrator in a slot have the batches that begin from now on */
@@ -570,7 +577,7 @@ int migrate_offload_register(const struct migrate_offload_ops *ops,
 
 	if (slot_of(ops) != MIGRATE_OFFLOAD_SLOTS)
 		return -EEXIST;
-	slot = slot_of(NULL);
+	slot = find_slot(NULL);
 	if (slot == MIGRATE_OFFLOAD_SLOTS)
 		return -EBUSY;
 
@@ -606,8 +613,6 @@ void migrate_offload_unregister(const struct migrate_offload_ops *ops)
 
 	guard(mutex)(&migrate_offload_mutex);
 
-	if (!ops)
-		return;
 	slot = slot_of(ops);
 	if (slot == MIGRATE_OFFLOAD_SLOTS)
 		return;
@@ -647,7 +652,7 @@ void migrate_offload_set_reasons(const struct migrate_offload_ops *ops,
 
 	guard(mutex)(&migrate_offload_mutex);
 
-	slot = ops ? slot_of(ops) : MIGRATE_OFFLOAD_SLOTS;
+	slot = slot_of(ops);
 	if (slot == MIGRATE_OFFLOAD_SLOTS)
 		return;
 	reasons &= MIGRATE_OFFLOAD_ALL_REASONS;
@@ -675,7 +680,7 @@ void migrate_offload_set_min_bytes(const struct migrate_offload_ops *ops,
 
 	guard(mutex)(&migrate_offload_mutex);
 
-	slot = ops ? slot_of(ops) : MIGRATE_OFFLOAD_SLOTS;
+	slot = slot_of(ops);
 	if (slot == MIGRATE_OFFLOAD_SLOTS)
 		return;
 	migrate_offload_slots[slot].min_bytes = min_bytes;

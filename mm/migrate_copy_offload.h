@@ -11,7 +11,6 @@
 #include <linux/migrate_copy_offload.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
-#include <linux/swapops.h>
 #include <linux/vmstat.h>
 
 /* Sources and, in the same order, destinations, linked by their lru */

@@ -141,8 +141,8 @@ migrate_offload_set_lost(struct migrate_offload_batch *batch, unsigned int i)
  * @name: for messages
  * @submit: starts to copy a batch, and returns without waiting for the copy, or
  *	for an engine to be free. Returns 0 if the migrator takes the batch, or
- *	an error if it does not, and then touches none of it any more: the CPU
- *	copies all of it.
+ *	an error if it does not. After an error, the migrator must not touch the
+ *	batch, and the CPU copies all of it.
  * @wait: returns when the result of each pair is final. Called once for each
  *	batch that submit() took. Faults on its folios wait meanwhile, so it has
  *	to be bounded, by the time that the copy should take.

@@ -157,8 +157,8 @@ struct dcbm_desc {
 /*
  * A channel, and its share of the batch that it works for. All of the share
  * belongs to the owner of the channel, except @state, @share, @open, @answered,
- * @spurious, @ended and the @good of descriptors, which the callback uses too,
- * under @lock.
+ * @spurious, @learns, @ended and the @good of descriptors, which the callback
+ * uses too, under @lock.
  */
 struct dcbm_chan {
 	struct list_head node;		/* dcbm_lock */
@@ -180,6 +180,7 @@ struct dcbm_chan {
 	u64 share;			/* number of the share, modulo 2^36 */
 	unsigned int open;		/* descriptors with no answer yet */
 	unsigned int spurious;		/* answers that came late or twice */
+	bool learns;			/* how fast it is, from this share */
 	ktime_t ended;			/* when the last answer came */
 	DECLARE_BITMAP(answered, DCBM_MAX_SEGS);
 	struct completion done;
@@ -190,7 +191,6 @@ struct dcbm_chan {
 	size_t resume_at;		/* that place, in bytes of the share */
 	unsigned int last_pair;
 	size_t bytes;
-	bool learns;			/* how fast it is, from this share */
 	ktime_t begun;
 	struct ewma_dcbm_speed speed;
 	bool mapped;
@@ -205,7 +205,7 @@ struct dcbm_chan {
 	struct scatterlist dst_sgl[DCBM_MAX_SEGS];
 };
 
-/* What a batch keeps from the begin of its submission to the end of its wait */
+/* What a batch keeps from submit() to wait() */
 struct dcbm_job {
 	struct dcbm_pos pos;		/* first byte that no channel has yet */
 	size_t left;			/* bytes from there to the end */
@@ -271,6 +271,16 @@ static size_t dcbm_good(size_t len, const struct dmaengine_result *result)
 	return len - min_t(size_t, len, result->residue);
 }
 
+/* Count off one answer, with @lock held, and return whether it was the last */
+static bool dcbm_was_last(struct dcbm_chan *dc)
+{
+	if (--dc->open)
+		return false;
+	if (dc->learns)
+		dc->ended = ktime_get();
+	return true;
+}
+
 static void dcbm_answer(struct dcbm_chan *dc, u64 token,
 			const struct dmaengine_result *result)
 {
@@ -285,10 +295,8 @@ static void dcbm_answer(struct dcbm_chan *dc, u64 token,
 		return;
 	}
 	desc->good = dcbm_good(desc->len, result);
-	if (--dc->open)
+	if (!dcbm_was_last(dc))
 		return;
-	if (dc->learns)
-		dc->ended = ktime_get();
 	if (dc->state == DCBM_STUCK || dc->state == DCBM_GONE)
 		schedule_work(&dc->recover);
 	else
@@ -593,11 +601,8 @@ static void dcbm_submit(struct dcbm_chan *dc,
 	}
 
 	guard(spinlock_irq)(&dc->lock);
-	if (--dc->open)
-		return;
-	if (dc->learns)
-		dc->ended = ktime_get();
-	complete(&dc->done);
+	if (dcbm_was_last(dc))
+		complete(&dc->done);
 }
 
 /* Keep what the engine may still access, and the channel away from use */

@@ -16,6 +16,7 @@
 #include <linux/export.h>
 #include <linux/gfp.h>
 #include <linux/highmem.h>
+#include <linux/ktime.h>
 #include <linux/list.h>
 #include <linux/mempool.h>
 #include <linux/migrate.h>
@@ -323,6 +324,7 @@ static struct migrate_offload_batch *batch_get(enum migrate_mode mode,
 	}
 	batch->bytes = 0;
 	batch->nr = 0;
+	batch->copy_ns = 0;
 	batch->mode = mode;
 	batch->reason = reason;
 	batch->slot = slot;
@@ -374,6 +376,7 @@ static void batch_fill(struct migrate_offload_batch *batch,
  * @batched: empty; takes those that the migrator is going to copy
  * @mode: how long migration may wait
  * @reason: why the folios migrate
+ * @busy_ns: how long the CPU has something else to do meanwhile, in nanoseconds
  *
  * Never fails: without a migrator, without memory, or with a migrator that
  * refuses, all folios are in @single afterwards, and the CPU copies them.
@@ -387,7 +390,7 @@ static void batch_fill(struct migrate_offload_batch *batch,
 struct migrate_offload_batch *
 migrate_offload_submit(struct migrate_list *single,
 		       struct migrate_list *batched, enum migrate_mode mode,
-		       enum migrate_reason reason)
+		       enum migrate_reason reason, u64 busy_ns)
 {
 	struct migrate_offload_batch *batch;
 	unsigned int noio;
@@ -416,8 +419,12 @@ migrate_offload_submit(struct migrate_list *single,
 	 * out the loop device.
 	 */
 	noio = memalloc_noio_save();
+	batch->busy_ns = busy_ns;
+	batch->submit_ns = ktime_get_ns();
 	err = slot_submit(batch);
 	memalloc_noio_restore(noio);
+	batch->submit_ns = ktime_get_ns() - batch->submit_ns;
+	migrate_latency_refused(err);
 	if (!err)
 		return batch;
 
@@ -489,10 +496,12 @@ unsigned int migrate_offload_wait(struct migrate_offload_batch *batch,
 {
 	const enum migrate_reason reason = batch->reason;
 	unsigned int i, noio, nr_copied = 0;
+	u64 wait_ns = ktime_get_ns();
 
 	noio = memalloc_noio_save();
 	slot_wait(batch);
 	memalloc_noio_restore(noio);
+	wait_ns = ktime_get_ns() - wait_ns;
 
 	for (i = 0; i < batch->nr; i++) {
 		struct migrate_pair *pair = &batch->pairs[i];
@@ -511,6 +520,11 @@ unsigned int migrate_offload_wait(struct migrate_offload_batch *batch,
 			nr_copied++;
 		}
 	}
+	/* A failed copy says nothing of how long the next one takes */
+	if (nr_copied == batch->nr)
+		migrate_latency_learn_copy(folio_order(batch->pairs[0].src),
+					   batch->bytes, batch->copy_ns ?:
+					   batch->submit_ns + wait_ns);
 	batch_put(batch);
 	return nr_copied;
 }
@@ -538,6 +552,7 @@ static void slot_use(unsigned int slot)
 {
 	struct migrate_offload_slot *used = &migrate_offload_slots[slot];
 
+	migrate_latency_reset();
 	WRITE_ONCE(migrate_offload_min_bytes, used->min_bytes);
 	WRITE_ONCE(migrate_offload_reasons, used->reasons);
 	/* A CPU that sees the slot sees its static calls and the mempool */

@@ -20,6 +20,63 @@ struct migrate_list {
 };
 
 /**
+ * struct migrate_budget - limits of a chunk while a migrator copies
+ * @limited: the limits apply: a migrator is wanted
+ * @alone: finish the chunk before another one is unmapped, since nothing has
+ *	been measured yet
+ * @latency_ns: how long a folio may be inaccessible, or 0 for no limit
+ * @max_bytes: maximum size of the chunk in bytes
+ * @bytes: size of the folios that were added
+ * @nr: number of the folios that were added
+ * @unmap_ns: how long it should take to unmap them
+ * @move_ns: how long it should take to move them, without the copy
+ */
+struct migrate_budget {
+	bool limited;
+	bool alone;
+	u64 latency_ns;
+	size_t max_bytes;
+	size_t bytes;
+	unsigned int nr;
+	u64 unmap_ns;
+	u64 move_ns;
+};
+
+/**
+ * struct migrate_chunk_times - times of a chunk in nanoseconds, and counts
+ * @start: when unmapping began
+ * @unmapped: when the folios were unmapped and flushed from the TLBs
+ * @submit_ns: how long it took to submit the batch
+ * @submitted: when the batch was submitted
+ * @copied: when the migrator was done
+ * @first_moved: when the first folio was accessible again
+ * @move_ns: how long it took to move the batch list
+ * @nr_folios: number of folios that were unmapped
+ * @nr_pages: number of their pages
+ * @nr_copied: number of folios that the migrator copied
+ * @nr_batched: number of folios that the migrator took
+ * @order: order of the first folio
+ * @bytes: size of the folios that the migrator took
+ * @offload: a migrator was wanted
+ */
+struct migrate_chunk_times {
+	u64 start;
+	u64 unmapped;
+	u64 submit_ns;
+	u64 submitted;
+	u64 copied;
+	u64 first_moved;
+	u64 move_ns;
+	unsigned int nr_folios;
+	unsigned int nr_pages;
+	unsigned int nr_copied;
+	unsigned int nr_batched;
+	unsigned int order;
+	size_t bytes;
+	bool offload;
+};
+
+/**
  * mapping_migrates_by_copy - test whether __migrate_folio() migrates its folios
  * @mapping: of a folio
  *
@@ -78,9 +135,18 @@ extern unsigned long migrate_offload_reasons;
 struct migrate_offload_batch *
 migrate_offload_submit(struct migrate_list *single,
 		       struct migrate_list *batched, enum migrate_mode mode,
-		       enum migrate_reason reason);
+		       enum migrate_reason reason, u64 busy_ns);
 unsigned int migrate_offload_wait(struct migrate_offload_batch *batch,
 				  struct migrate_list *lost);
+
+void migrate_budget_init(struct migrate_budget *budget);
+bool migrate_budget_add(struct migrate_budget *budget, struct folio *folio);
+void migrate_latency_pause(const struct migrate_chunk_times *times,
+			   const struct migrate_budget *next);
+void migrate_latency_learn(const struct migrate_chunk_times *times);
+void migrate_latency_learn_copy(unsigned int order, size_t bytes, u64 ns);
+void migrate_latency_refused(bool refused);
+void migrate_latency_reset(void);
 
 #ifdef CONFIG_DEBUG_MIGRATE_OFFLOAD
 void migrate_offload_verify(const struct address_space *mapping,
@@ -114,8 +180,8 @@ void migrate_offload_wasted(struct folio *src, enum migrate_reason reason);
  * migrate_should_offload - test whether a migrator is wanted for a reason
  * @reason: why the folios migrate
  *
- * Without a migrator, this branch is all that the feature costs: one a chunk,
- * and two a call of migrate_pages().
+ * Without a migrator, the feature costs this branch, three times a chunk, and
+ * the rest of struct migrate_chunk.
  *
  * Return: true if migrate_offload_submit() is worth calling.
  */
@@ -140,10 +206,31 @@ migrate_offload_max_folios(enum migrate_reason reason)
 						UINT_MAX;
 }
 #else /* CONFIG_MIGRATION_COPY_OFFLOAD */
+static inline void migrate_budget_init(struct migrate_budget *budget)
+{
+}
+
+static inline bool migrate_budget_add(struct migrate_budget *budget,
+				      struct folio *folio)
+{
+	return true;
+}
+
+static inline void
+migrate_latency_pause(const struct migrate_chunk_times *times,
+		      const struct migrate_budget *next)
+{
+}
+
+static inline void
+migrate_latency_learn(const struct migrate_chunk_times *times)
+{
+}
+
 static inline struct migrate_offload_batch *
 migrate_offload_submit(struct migrate_list *single,
 		       struct migrate_list *batched, enum migrate_mode mode,
-		       enum migrate_reason reason)
+		       enum migrate_reason reason, u64 busy_ns)
 {
 	return NULL;
 }

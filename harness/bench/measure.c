@@ -103,6 +103,15 @@ static void migrator_on(unsigned int nr)
 				   dcbm_nr_claimed(), nr);
 }
 
+/*
+ * How many bytes to unmap at once, or 0 for what the kernel chooses. The RFC
+ * has what vanilla has, and copies before it unmaps more.
+ */
+static size_t limit(size_t batch)
+{
+	return batch ?: strcmp(migrator, "rfc-like") ? 0 : 2UL << 20;
+}
+
 /* Base pages that a migrator has copied */
 static unsigned long offloaded_pages(void)
 {
@@ -355,7 +364,8 @@ static void run_size(size_t size)
 		for (b = 0; b < batches.nr; b++) {
 			struct figures f;
 
-			if (batches.item[b] && batch_limit_set(batches.item[b]))
+			if (limit(batches.item[b]) &&
+			    batch_limit_set(limit(batches.item[b])))
 				ksft_exit_fail_msg("the limit of a batch cannot be set\n");
 			measure(&r, &m, strcmp(migrator, "none"), &f);
 			write_row(channels.item[c], size, batches.item[b], r.nr,
@@ -522,7 +532,7 @@ int main(int argc, char **argv)
 	migrate_offload_setup();
 	if (sysconf(_SC_NPROCESSORS_ONLN) != 2)
 		ksft_exit_fail_msg("the machine must have two CPUs\n");
-	if (batches.item[0])
+	if (limit(batches.item[0]))
 		batch_limit_save();
 	for (i = 0; i < sizes.nr; i++)
 		run_size(sizes.item[i]);

@@ -70,7 +70,12 @@ struct migrate_pair {
  * @dst_nid: node that all destinations are on, or %NUMA_NO_NODE
  * @mode: how long migration may wait; in %MIGRATE_ASYNC many folios are locked
  * @reason: why the folios migrate
+ * @busy_ns: how long the CPU is going to unmap and move other folios meanwhile,
+ *	in nanoseconds: to be faster than that brings nothing
+ * @copy_ns: how long the copy took, in nanoseconds, for wait() to set. If it is
+ *	0, the core takes the time in submit() and wait() instead.
  * @cb: control block, for the migrator from submit() to wait()
+ * @submit_ns: how long submit() took, in nanoseconds; the core's
  * @slot: of the migrator that took the batch; the core's
  * @srcu_idx: keeps that migrator from going; the core's
  * @lost: set with migrate_offload_set_lost()
@@ -86,7 +91,10 @@ struct migrate_offload_batch {
 	int dst_nid;
 	enum migrate_mode mode;
 	enum migrate_reason reason;
+	u64 busy_ns;
+	u64 copy_ns;
 	char cb[MIGRATE_OFFLOAD_CB_SIZE] __aligned(8);
+	u64 submit_ns;
 	unsigned int slot;
 	int srcu_idx;
 	DECLARE_BITMAP(lost, MIGRATE_OFFLOAD_MAX_PAIRS);

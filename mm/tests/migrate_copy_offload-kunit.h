@@ -40,6 +40,7 @@ struct test_call {
 	int dst_nid;
 	enum migrate_mode mode;
 	enum migrate_reason reason;
+	u64 busy_ns;
 };
 
 struct offload_test {
@@ -107,6 +108,7 @@ static int test_submit(struct migrate_offload_batch *batch)
 	call->dst_nid = batch->dst_nid;
 	call->mode = batch->mode;
 	call->reason = batch->reason;
+	call->busy_ns = batch->busy_ns;
 	for (i = 0; i < batch->nr; i++) {
 		struct migrate_pair *pair = &batch->pairs[i];
 
@@ -267,7 +269,7 @@ static struct migrate_offload_batch *test_begin(struct offload_test *t)
 {
 	test_list(t);
 	return migrate_offload_submit(&t->single, &t->batched, MIGRATE_ASYNC,
-				      MR_SYSCALL);
+				      MR_SYSCALL, 0);
 }
 
 static void test_end(struct offload_test *t,
@@ -918,7 +920,7 @@ static void test_batch(struct kunit *test)
 	test_add(test, 0);
 	test_list(t);
 	test_end(t, migrate_offload_submit(&t->single, &t->batched,
-					   MIGRATE_SYNC, MR_DEMOTION));
+					   MIGRATE_SYNC, MR_DEMOTION, 1234));
 
 	KUNIT_ASSERT_EQ(test, t->nr_calls, 1);
 	KUNIT_EXPECT_EQ(test, t->nr_waits, 1);
@@ -926,6 +928,7 @@ static void test_batch(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, call->bytes, 10 * PAGE_SIZE);
 	KUNIT_EXPECT_EQ(test, call->mode, MIGRATE_SYNC);
 	KUNIT_EXPECT_EQ(test, call->reason, MR_DEMOTION);
+	KUNIT_EXPECT_EQ(test, call->busy_ns, 1234);
 	KUNIT_EXPECT_EQ(test, call->src_nid, folio_nid(t->pairs[0].src));
 	KUNIT_EXPECT_EQ(test, call->dst_nid, folio_nid(t->pairs[0].dst));
 
@@ -1468,7 +1471,7 @@ static void test_chunk_begin(struct offload_test *t, struct test_chunk *chunk,
 		list_add_tail(&t->pairs[i].dst->lru, &chunk->single.dst);
 	}
 	chunk->batch = migrate_offload_submit(&chunk->single, &chunk->batched,
-					      MIGRATE_ASYNC, MR_SYSCALL);
+					      MIGRATE_ASYNC, MR_SYSCALL, 0);
 }
 
 static void test_wait_nth(struct offload_test *t,

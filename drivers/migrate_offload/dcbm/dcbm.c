@@ -76,6 +76,8 @@
  * 16.
  */
 #define DCBM_MIN_BYTES		SZ_16K
+/* Poll for less than that, since to sleep and wake up costs as much */
+#define DCBM_POLL_NS		(10 * NSEC_PER_USEC)
 /* Learn how fast a channel is from one share of so many */
 #define DCBM_LEARN_EVERY	8
 /* For each descriptor: tell us, and nobody looks at it afterwards */
@@ -146,6 +148,7 @@ struct dcbm_pos {
 
 /* How long a channel takes for a KiB, in nanoseconds */
 DECLARE_EWMA(dcbm_speed, 4, 8)
+DECLARE_EWMA(dcbm_ns, 4, 8)
 
 /* What it copies begins at @pos, and may go on through many folios */
 struct dcbm_desc {
@@ -211,6 +214,8 @@ struct dcbm_job {
 	size_t left;			/* bytes from there to the end */
 	unsigned long deadline;		/* of the channels that are at work */
 	unsigned long limit;		/* no channel begins after that */
+	ktime_t begun;			/* this round */
+	ktime_t expected;		/* when all should be done */
 	unsigned int nr;
 	struct dcbm_chan *dcs[DCBM_MAX_CHANS];
 };
@@ -249,6 +254,10 @@ static DEFINE_MUTEX(dcbm_claim_mutex);
 /* dmaengine_get() has been called */
 static bool dcbm_has_shared;
 
+/* What a share costs the CPU, and how long a channel takes for a KiB */
+static struct ewma_dcbm_ns dcbm_share_ns;
+static struct ewma_dcbm_speed dcbm_all_speed;
+
 /* All channels that are claimed, and those who wait for what becomes of them */
 static DEFINE_SPINLOCK(dcbm_lock);
 static LIST_HEAD(dcbm_chans);
@@ -276,8 +285,7 @@ static bool dcbm_was_last(struct dcbm_chan *dc)
 {
 	if (--dc->open)
 		return false;
-	if (dc->learns)
-		dc->ended = ktime_get();
+	dc->ended = ktime_get();
 	return true;
 }
 
@@ -728,11 +736,17 @@ static void dcbm_count(struct dcbm_chan *dc,
 		dcbm_count_desc(&dc->descs[i], batch);
 }
 
+/* How long a channel should take for its share, in nanoseconds */
+static u64 dcbm_copy_ns(struct dcbm_chan *dc)
+{
+	return (u64)ewma_dcbm_speed_read(&dc->speed) * (dc->bytes / SZ_1K);
+}
+
 /* How long a channel may take for its share, in milliseconds */
 static unsigned int dcbm_may_take_ms(struct dcbm_chan *dc)
 {
 	const unsigned int limit = READ_ONCE(dcbm_timeout_ms);
-	u64 ns = (u64)ewma_dcbm_speed_read(&dc->speed) * (dc->bytes / SZ_1K);
+	u64 ns = dcbm_copy_ns(dc);
 
 	/* Nothing is known before the first share */
 	if (!ewma_dcbm_speed_read(&dc->speed))
@@ -762,9 +776,17 @@ static void dcbm_learn(struct dcbm_chan *dc)
 
 	for (i = 0; i < dc->nr_descs; i++)
 		good += dc->descs[i].good;
-	if (good && good == dc->bytes && ns > 0)
-		ewma_dcbm_speed_add(&dc->speed,
-				    max(div_u64(ns, dc->bytes / SZ_1K), 1));
+	if (good && good == dc->bytes && ns > 0) {
+		ns = max(div_u64(ns, dc->bytes / SZ_1K), 1);
+		ewma_dcbm_speed_add(&dc->speed, ns);
+		ewma_dcbm_speed_add(&dcbm_all_speed, ns);
+	}
+}
+
+static void dcbm_forget_speed(void)
+{
+	ewma_dcbm_ns_init(&dcbm_share_ns);
+	ewma_dcbm_speed_init(&dcbm_all_speed);
 }
 
 static struct dcbm_job *dcbm_job(struct migrate_offload_batch *batch)
@@ -782,8 +804,10 @@ static void dcbm_set_deadline(struct dcbm_job *job, unsigned int ms)
 static void dcbm_begin_round(struct migrate_offload_batch *batch)
 {
 	struct dcbm_job *job = dcbm_job(batch);
-	const ktime_t now = ktime_get();
 	unsigned int i, ms = 0;
+	u64 ns = 0;
+
+	job->begun = ktime_get();
 
 	for (i = 0; i < job->nr; i++) {
 		struct dcbm_chan *dc = job->dcs[i];
@@ -794,12 +818,36 @@ static void dcbm_begin_round(struct migrate_offload_batch *batch)
 		job->left -= dc->bytes;
 		if (!dc->bytes)
 			continue;
-		dc->begun = now;
+		dc->begun = job->begun;
 		if (dcbm_map(dc))
 			dcbm_submit(dc, batch);
 		ms = max(ms, dcbm_may_take_ms(dc));
+		ns = max(ns, dcbm_copy_ns(dc));
 	}
+	job->expected = ktime_add_ns(job->begun, ns);
 	dcbm_set_deadline(job, ms);
+}
+
+/*
+ * Poll for what is left if that is less than it costs to sleep and wake up, for
+ * a little longer than the channels should take.
+ */
+static void dcbm_poll(struct dcbm_job *job)
+{
+	const ktime_t until = ktime_add_ns(job->expected, DCBM_POLL_NS);
+	ktime_t now = ktime_get();
+	unsigned int i = job->nr;
+
+	if (ktime_sub(job->expected, now) > DCBM_POLL_NS)
+		return;
+	while (ktime_before(now, until)) {
+		while (i && !(job->dcs[i - 1] && READ_ONCE(job->dcs[i - 1]->open)))
+			i--;
+		if (!i)
+			return;
+		cpu_relax();
+		now = ktime_get();
+	}
 }
 
 /*
@@ -810,6 +858,7 @@ static bool dcbm_await(struct dcbm_job *job)
 {
 	unsigned int i;
 
+	dcbm_poll(job);
 	/* The last channel mostly ends last, so one sleep is enough */
 	for (i = job->nr; i--; ) {
 		if (job->dcs[i] && job->dcs[i]->mapped &&
@@ -830,6 +879,7 @@ static bool dcbm_end_round(struct migrate_offload_batch *batch)
 {
 	struct dcbm_job *job = dcbm_job(batch);
 	DECLARE_BITMAP(done, DCBM_MAX_CHANS) = {};
+	ktime_t ended = 0;
 	unsigned int i, ms = 0;
 	bool all;
 
@@ -849,12 +899,16 @@ static bool dcbm_end_round(struct migrate_offload_batch *batch)
 
 		if (dc->learns)
 			dcbm_learn(dc);
+		if (dc->nr_descs)
+			ended = max(ended, dc->ended);
 		if (time_after(jiffies, job->limit) || !dcbm_spoilt(dc, batch))
 			continue;
 		if (dcbm_map(dc))
 			dcbm_submit(dc, batch);
 		ms = max(ms, dcbm_may_take_ms(dc));
 	}
+	if (ended > job->begun)
+		batch->copy_ns += ktime_to_ns(ended - job->begun);
 	dcbm_set_deadline(job, ms);
 	dcbm_await(job);
 	for_each_set_bit(i, done, job->nr) {
@@ -906,6 +960,25 @@ static unsigned int dcbm_nr_copied(struct migrate_offload_batch *batch)
 	return nr;
 }
 
+/*
+ * How many channels are worth it? Each makes the copy shorter, and costs the CPU
+ * a share. As long as the CPU is busy with other folios, it waits for nobody, so
+ * the copy need not be shorter than that.
+ */
+static unsigned int dcbm_nr_worth(size_t bytes, u64 busy_ns)
+{
+	const u64 share_ns = ewma_dcbm_ns_read(&dcbm_share_ns);
+	const u64 copy_ns = ewma_dcbm_speed_read(&dcbm_all_speed) *
+			    (u64)(bytes / SZ_1K);
+	unsigned int max, nr;
+
+	max = clamp(bytes / DCBM_MIN_SHARE, 1, DCBM_MAX_CHANS);
+	for (nr = 1; nr < max; nr++)
+		if (copy_ns && copy_ns <= nr * (busy_ns + nr * share_ns))
+			break;
+	return nr;
+}
+
 static int dcbm_submit_batch(struct migrate_offload_batch *batch)
 {
 	struct dcbm_job *job = dcbm_job(batch);
@@ -915,7 +988,7 @@ static int dcbm_submit_batch(struct migrate_offload_batch *batch)
 		return -EINVAL;
 
 	atomic_inc(&dcbm_batches);
-	max = clamp(batch->bytes / DCBM_MIN_SHARE, 1, DCBM_MAX_CHANS);
+	max = dcbm_nr_worth(batch->bytes, batch->busy_ns);
 	job->nr = dcbm_take(job->dcs, max, batch->src_nid, batch->dst_nid);
 	if (!job->nr) {
 		atomic_dec(&dcbm_batches);
@@ -924,6 +997,10 @@ static int dcbm_submit_batch(struct migrate_offload_batch *batch)
 	}
 
 	dcbm_begin(batch);
+	/* The interrupt and the way back cost about as much */
+	ewma_dcbm_ns_add(&dcbm_share_ns, 2 *
+			 div_u64(ktime_to_ns(ktime_sub(ktime_get(),
+						       job->begun)), job->nr));
 	return 0;
 }
 
@@ -1718,6 +1795,7 @@ static int dcbm_start(void)
 	dcbm_release_chans();
 
 	dcbm_forget_unfit();
+	dcbm_forget_speed();
 	nr = dcbm_claim_chans();
 	dcbm_check_engines();
 	if (!nr) {

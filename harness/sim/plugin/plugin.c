@@ -9,9 +9,9 @@
  *
  * Time is the guest's time stamp counter, which QEMU's -icount shift=0 makes
  * count nanoseconds and instructions alike. QEMU does not tell a plugin the
- * time. So the guest passes it with each call, and until the next call the
- * plugin adds the instructions that have run. It misses time in which all CPUs
- * were idle and that ended without a call; SIM_MOVED finds out.
+ * time. So the plugin takes it from each call and each time that the guest reads
+ * its counter, and adds the instructions that have run since. Until then, it
+ * misses time in which all CPUs were idle; SIM_MOVED finds out.
  *
  * Arguments:
  *   unmap=ADDRESS       try_to_migrate(), where a folio loses its mappings
@@ -48,7 +48,11 @@ static struct {
 	struct qemu_plugin_register *rax;
 	struct qemu_plugin_register *rdi;
 	struct qemu_plugin_register *rcx;
+	struct qemu_plugin_register *rdx;
 } regs;
+
+/* Addresses of instructions that follow one that reads the counter */
+static GHashTable *after_rdtsc;
 
 /* Code addresses to watch, 0 if they are not */
 static struct {
@@ -65,8 +69,9 @@ static struct {
 static uint64_t insns;
 
 static struct {
-	uint64_t now;		/* the time that a call has told, */
-	uint64_t insns;		/* and the instructions at that time */
+	uint64_t now;		/* the time that the guest has told, */
+	uint64_t insns;		/* the instructions at that time, */
+	unsigned int cpu;	/* and on which CPU */
 } clock_sync;
 
 /* Between SIM_BEGIN and SIM_MOVED */
@@ -135,8 +140,10 @@ static bool find_regs(void)
 			regs.rdi = reg->handle;
 		else if (!strcmp(reg->name, "rcx"))
 			regs.rcx = reg->handle;
+		else if (!strcmp(reg->name, "rdx"))
+			regs.rdx = reg->handle;
 	}
-	return regs.rax && regs.rdi && regs.rcx;
+	return regs.rax && regs.rdi && regs.rcx && regs.rdx;
 }
 
 static bool read_words(uint64_t address, uint64_t *words, size_t nr)
@@ -230,6 +237,13 @@ static void mapping_returned(unsigned int cpu, void *unused)
 	u = g_hash_table_lookup(watch.folios, (gpointer)watch.remapping);
 	if (u)
 		u->until = now();
+}
+
+/* The counters of two CPUs differ: only that of the one that calls counts */
+static void counter_was_read(unsigned int cpu, void *unused)
+{
+	if (watch.on && cpu == clock_sync.cpu)
+		sync_clock(read_reg(regs.rdx) << 32 | (uint32_t)read_reg(regs.rax));
 }
 
 /* ---- the calls ----------------------------------------------------------- */
@@ -394,6 +408,7 @@ static void called(unsigned int cpu, void *unused)
 		result = call_pattern(args, name == SIM_FILL);
 		break;
 	case SIM_BEGIN:
+		clock_sync.cpu = cpu;
 		result = call_begin(args);
 		break;
 	case SIM_MOVED:
@@ -454,6 +469,15 @@ static bool returns(uint64_t address, const unsigned char *code)
 	return address < watched.remap || address >= watched.remap_end;
 }
 
+static bool reads_counter(const unsigned char *code, size_t len)
+{
+	static const unsigned char rdtsc[] = { 0x0f, 0x31 };
+	static const unsigned char rdtscp[] = { 0x0f, 0x01, 0xf9 };
+
+	return (len == sizeof(rdtsc) && !memcmp(code, rdtsc, len)) ||
+	       (len == sizeof(rdtscp) && !memcmp(code, rdtscp, len));
+}
+
 static void translated(struct qemu_plugin_tb *tb, void *unused)
 {
 	size_t nr = qemu_plugin_tb_n_insns(tb), i;
@@ -476,6 +500,11 @@ static void translated(struct qemu_plugin_tb *tb, void *unused)
 				insn, called, QEMU_PLUGIN_CB_RW_REGS, NULL);
 		if (!watched.unmap)
 			continue;
+		/* The block may end between the two */
+		if (reads_counter(code, len))
+			g_hash_table_add(after_rdtsc, (gpointer)(address + len));
+		else if (g_hash_table_contains(after_rdtsc, (gpointer)address))
+			watch_insn(insn, counter_was_read);
 		if (address == watched.unmap)
 			watch_insn(insn, folio_unmapped);
 		else if (address == watched.flush)
@@ -544,6 +573,7 @@ QEMU_EXPORT int qemu_plugin_install(qemu_plugin_id_t id,
 	}
 	watch.folios = g_hash_table_new_full(g_direct_hash, g_direct_equal,
 					     NULL, g_free);
+	after_rdtsc = g_hash_table_new(g_direct_hash, g_direct_equal);
 	blocks = g_ptr_array_new();
 	qemu_plugin_register_vcpu_tb_trans_cb(id, translated, NULL);
 	return 0;

@@ -427,6 +427,7 @@ static int test_init(struct kunit *test)
 	t->failures = atomic64_read(&dcbm_failures);
 	prandom_seed_state(&t->rnd, 2026);
 	test->priv = t;
+	dcbm_forget_speed();
 	for (i = 0; i < TEST_CHANS; i++)
 		test_chan_init(test, i);
 	test_forget(t);
@@ -1928,6 +1929,38 @@ static void test_may_take(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, dcbm_may_take_ms(dc), 60 * MSEC_PER_SEC);
 }
 
+/* A channel copies a MiB in @copy_us, and a share costs @share_us */
+static unsigned int test_worth(unsigned int copy_us, unsigned int share_us,
+			       size_t bytes, unsigned int busy_us)
+{
+	dcbm_forget_speed();
+	ewma_dcbm_speed_add(&dcbm_all_speed, copy_us * 1000 / 1024);
+	ewma_dcbm_ns_add(&dcbm_share_ns, share_us * 1000);
+	return dcbm_nr_worth(bytes, busy_us * NSEC_PER_USEC);
+}
+
+static void test_nr_worth(struct kunit *test)
+{
+	/* Nothing is known: as many as there is a share for */
+	dcbm_forget_speed();
+	KUNIT_EXPECT_EQ(test, dcbm_nr_worth(SZ_1M, 0), 16);
+	KUNIT_EXPECT_EQ(test, dcbm_nr_worth(SZ_1G, 0), DCBM_MAX_CHANS);
+	KUNIT_EXPECT_EQ(test, dcbm_nr_worth(K(4), 0), 1);
+
+	/* The CPU is busy for as long as one channel takes, or two */
+	KUNIT_EXPECT_EQ(test, test_worth(320, 5, SZ_1M, 320), 1);
+	KUNIT_EXPECT_EQ(test, test_worth(320, 5, SZ_1M, 160), 2);
+	KUNIT_EXPECT_EQ(test, test_worth(320, 5, SZ_1M, 100), 3);
+	/* It is idle: 5 us for each more, until the copy takes no longer */
+	KUNIT_EXPECT_EQ(test, test_worth(320, 5, SZ_1M, 0), 8);
+	/* A share costs more than it saves */
+	KUNIT_EXPECT_EQ(test, test_worth(320, 400, SZ_1M, 0), 1);
+	/* A share costs nothing, but there are no smaller ones */
+	KUNIT_EXPECT_EQ(test, test_worth(320, 0, SZ_1M, 0), 16);
+	KUNIT_EXPECT_EQ(test, test_worth(320000, 5, SZ_1G, 0), DCBM_MAX_CHANS);
+	dcbm_forget_speed();
+}
+
 static void test_max_share(struct kunit *test)
 {
 	struct dcbm_test *t = test->priv;
@@ -2036,6 +2069,7 @@ static struct kunit_case speed_test_cases[] = {
 	KUNIT_CASE(test_learn),
 	KUNIT_CASE(test_learn_round),
 	KUNIT_CASE(test_may_take),
+	KUNIT_CASE(test_nr_worth),
 	KUNIT_CASE(test_max_share),
 	KUNIT_CASE(test_deadline),
 	{}
@@ -2183,6 +2217,8 @@ static unsigned int test_run(struct kunit *test)
 	test_content(test, &t->batch);
 	for (i = 0; i < TEST_CHANS; i++)
 		t->chans[i].copies = true;
+	/* As many channels as there are shares, whatever was measured before */
+	dcbm_forget_speed();
 	err = dcbm_submit_batch(&t->batch);
 	if (!err)
 		dcbm_wait_batch(&t->batch);

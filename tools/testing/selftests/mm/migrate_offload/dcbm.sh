@@ -119,12 +119,19 @@ test_bad_timeout_ms()
 	is_refused "$PARAMS/timeout_ms" "${GARBAGE[@]}" 0 60001 4294967296 soon 10s
 }
 
-register bad_max_chunk_bytes "max_chunk_bytes: wrong values are refused"
-test_bad_max_chunk_bytes()
+register bad_chunk_bytes "chunk_bytes: wrong values are refused"
+test_bad_chunk_bytes()
 {
-	has_max_batch || return
-	is_refused "$MAX_BATCH" "${GARBAGE[@]}" 0 $(($(getconf PAGESIZE) - 1)) \
+	has_chunk_bytes || return
+	is_refused "$CHUNK_BYTES" "${GARBAGE[@]}" 0 $(($(getconf PAGESIZE) - 1)) \
 		1073741825 4294967296 18446744073709555712 many 512p
+}
+
+register bad_latency_us "latency_us: wrong values are refused"
+test_bad_latency_us()
+{
+	has_chunk_bytes || return
+	is_refused "$LATENCY_US" "${GARBAGE[@]}" 0 1000001 4294967297 soon 1ms
 }
 
 register readonly_channels "channels: cannot be written"
@@ -246,18 +253,18 @@ test_min_batch_bytes()
 	none_offloaded
 }
 
-register batch_sizes "max_chunk_bytes: small, odd and large batches"
+register batch_sizes "chunk_bytes: small, odd and large batches"
 test_batch_sizes()
 {
 	local bytes
 
-	has_max_batch || return
+	has_chunk_bytes || return
 	for bytes in 8192 135169 16777216; do
-		if ! write_to "$MAX_BATCH" "$bytes"; then
-			msg "max_chunk_bytes: '$bytes' is refused: $error"
+		if ! write_to "$CHUNK_BYTES" "$bytes"; then
+			msg "chunk_bytes: '$bytes' is refused: $error"
 			return 1
 		fi
-		msg "max_chunk_bytes: $(cat "$MAX_BATCH")"
+		msg "chunk_bytes: $(cat "$CHUNK_BYTES")"
 		# Which small batches are worth offloading is not for us to say.
 		set_param offloading Y || return 1
 		bench -t 1 -b 8M -s 4K,64K,2M || return 1
@@ -266,16 +273,35 @@ test_batch_sizes()
 	bench -m dcbm -c 1 -b 8M -r 1 -s 4K,64K,2M
 }
 
+register latency "latency_us: from one folio to the longest, and auto"
+test_latency()
+{
+	local us ret=0
+
+	has_chunk_bytes || return
+	write_to "$CHUNK_BYTES" auto || return 1
+	set_param offloading Y || return 1
+	for us in 1 300 1000000 auto; do
+		write_to "$LATENCY_US" "$us" || ret=1
+		bench -t 1 -b 8M -s 4K,64K,2M || ret=1
+		msg "latency_us $us: chunk_bytes $(cat "$CHUNK_BYTES")"
+	done
+	[ "$(cut -d' ' -f1 "$LATENCY_US")" = auto ] || ret=1
+	# What was read can be written
+	write_to "$LATENCY_US" "$(cat "$LATENCY_US")" || ret=1
+	return "$ret"
+}
+
 # Throughput and latency by the limit of a batch, which is as before then
-register batch_sweep "max_chunk_bytes: throughput and latency by it"
+register batch_sweep "chunk_bytes: throughput and latency by it"
 test_batch_sweep()
 {
 	local limit
 
-	has_max_batch || return
-	limit=$(cat "$MAX_BATCH")
+	has_chunk_bytes || return
+	limit=$(cat "$CHUNK_BYTES")
 	bench -N 64K,1M -a -c 1 -b 2M -r 1 -s 4K,2M || return 1
-	[ "$(cat "$MAX_BATCH")" = "$limit" ]
+	[ "$(cut -d' ' -f1 "$CHUNK_BYTES")" = "${limit%% *}" ]
 }
 
 register toggle "offloading switched on and off under migration"

@@ -76,6 +76,8 @@ offload_on()
 		msg "$chan is not of dma-sim"
 		return 1
 	done
+	# Slow enough for all of them to be worth their shares
+	[ "$1" -eq 1 ] || knob bandwidth 200
 }
 
 # Faults that the engines have had since they were created

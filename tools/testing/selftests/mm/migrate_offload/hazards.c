@@ -231,6 +231,9 @@ static void setup(void)
 	seed = now_ns();
 
 	dcbm_save();
+	/* A batch holds all that a test wants to be held */
+	batch_limit_save();
+	batch_limit_set(2UL << 20);
 	settings_make();
 	if (dcbm_write("offloading", "N") || dcbm_write("nr_dma_chan", "1") ||
 	    dcbm_write("offloading", "Y"))

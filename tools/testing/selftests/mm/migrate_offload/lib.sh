@@ -14,7 +14,8 @@ BENCH=${DIR}/bench
 STRESS=$BENCH			# what stress_start runs
 MODULE=/sys/module/dcbm
 PARAMS=$MODULE/parameters
-MAX_BATCH=/sys/module/migrate/parameters/max_chunk_bytes
+CHUNK_BYTES=/sys/kernel/mm/migrate_offload/chunk_bytes
+LATENCY_US=/sys/kernel/mm/migrate_offload/latency_us
 TRACING=/sys/kernel/tracing
 SIM=/sys/kernel/debug/dma-sim
 SIM_DRIVER=/sys/bus/platform/drivers/dma-sim
@@ -47,7 +48,8 @@ set_param()
 	return 1
 }
 
-# With so much patience, engines have timeout_ms, whatever their speed
+# With so much patience, engines have timeout_ms, whatever their speed. A chunk
+# of a fixed size holds the same folios each time.
 reset_params()
 {
 	set_param offloading N &&
@@ -61,8 +63,7 @@ reset_params()
 	set_param folios_migrated 0 &&
 	set_param folios_failures 0 || return 1
 
-	[ -z "${saved[max_chunk_bytes]}" ] ||
-		write_to "$MAX_BATCH" "${saved[max_chunk_bytes]}"
+	[ -z "${saved[chunk_bytes]}" ] || write_to "$CHUNK_BYTES" 2097152
 }
 
 save_params()
@@ -72,15 +73,15 @@ save_params()
 	for name in offloading $SETTABLE; do
 		saved[$name]=$(param "$name") || return 1
 	done
-	[ ! -r "$MAX_BATCH" ] || saved[max_chunk_bytes]=$(cat "$MAX_BATCH")
+	[ ! -r "$CHUNK_BYTES" ] || saved[chunk_bytes]=$(cat "$CHUNK_BYTES")
 }
 
 restore_params()
 {
 	local name
 
-	[ -z "${saved[max_chunk_bytes]}" ] ||
-		write_to "$MAX_BATCH" "${saved[max_chunk_bytes]}"
+	[ -z "${saved[chunk_bytes]}" ] ||
+		write_to "$CHUNK_BYTES" "${saved[chunk_bytes]}"
 	[ -d "$PARAMS" ] || return
 	set_param offloading N
 	for name in $SETTABLE; do
@@ -90,9 +91,9 @@ restore_params()
 }
 
 # What a test of the limit of a batch begins with
-has_max_batch()
+has_chunk_bytes()
 {
-	[ -e "$MAX_BATCH" ] || skip "no $MAX_BATCH"
+	[ -e "$CHUNK_BYTES" ] || skip "no $CHUNK_BYTES"
 }
 
 # ---- the module ---------------------------------------------------------

@@ -37,7 +37,7 @@ DISTURBANCES=(
 	"reason_mask|reason_mask changed"
 	"min_bytes|min_bytes and min_batch_bytes changed"
 	"timeout_ms|timeout_ms changed"
-	"max_chunk_bytes|max_chunk_bytes changed"
+	"chunk_bytes|chunk_bytes changed"
 	"reload|dcbm unloaded and loaded"
 	"cpu|a CPU offline and online"
 	"memory_block|a memory block offline and online"
@@ -119,15 +119,15 @@ d_timeout_ms()
 	set_param timeout_ms "$picked"
 }
 
-d_max_chunk_bytes()
+d_chunk_bytes()
 {
 	local page
 
-	has_max_batch || return
+	has_chunk_bytes || return
 	page=$(getconf PAGESIZE)
 	pick "$page" $((2 * page)) $((33 * page + 1)) 2097152 8388608 \
-		"${saved[max_chunk_bytes]}"
-	write_to "$MAX_BATCH" "$picked"
+		"${saved[chunk_bytes]}"
+	write_to "$CHUNK_BYTES" "$picked"
 }
 
 # ---- dcbm -----------------------------------------------------------------
@@ -474,7 +474,7 @@ state_of_system()
 {
 	cat /sys/devices/system/cpu/online
 	grep -H . /sys/devices/system/memory/memory*/{state,valid_zones} \
-		"$MAX_BATCH" /sys/kernel/mm/transparent_hugepage/{,*/}*enabled \
+		"$CHUNK_BYTES" /sys/kernel/mm/transparent_hugepage/{,*/}*enabled \
 		/sys/kernel/mm/transparent_hugepage/khugepaged/pages_to_scan \
 		2>/dev/null
 	cut -d ' ' -f 1 /proc/modules | sort
@@ -652,7 +652,7 @@ test_stress_state()
 {
 	local now
 
-	write_to "$MAX_BATCH" "${saved[max_chunk_bytes]}"
+	write_to "$CHUNK_BYTES" 2097152
 	now=$(state_of_system)
 	[ "$now" = "$state_before" ] && return
 	diff <(echo "$state_before") <(echo "$now") | sed 's/^/# /'

@@ -329,8 +329,8 @@ void dcbm_show(void)
 	for (i = 0; i < ARRAY_SIZE(names); i++)
 		if (!dcbm_read(names[i], buf, sizeof(buf)))
 			ksft_print_msg("dcbm %s: %s\n", names[i], buf);
-	if (!read_text(BATCH_LIMIT, buf, sizeof(buf)))
-		ksft_print_msg("migrate max_chunk_bytes: %s\n", buf);
+	if (!read_text(CHUNK_BYTES, buf, sizeof(buf)))
+		ksft_print_msg("migrate chunk_bytes: %s\n", buf);
 }
 
 /* Number of claimed channels: one line each, but for engines passed over */
@@ -357,7 +357,7 @@ static bool limit_touched;
 
 bool batch_limit_present(void)
 {
-	return !access(BATCH_LIMIT, F_OK);
+	return !access(CHUNK_BYTES, F_OK);
 }
 
 int batch_limit_restore(void)
@@ -365,7 +365,7 @@ int batch_limit_restore(void)
 	if (!limit_touched)
 		return 0;
 	limit_touched = false;
-	return write_text(BATCH_LIMIT, saved_limit);
+	return write_text(CHUNK_BYTES, saved_limit);
 }
 
 static void batch_limit_restore_atexit(void)
@@ -375,8 +375,8 @@ static void batch_limit_restore_atexit(void)
 
 void batch_limit_save(void)
 {
-	if (read_text(BATCH_LIMIT, saved_limit, sizeof(saved_limit)))
-		ksft_exit_fail_msg("cannot read %s\n", BATCH_LIMIT);
+	if (read_text(CHUNK_BYTES, saved_limit, sizeof(saved_limit)))
+		ksft_exit_fail_msg("cannot read %s\n", CHUNK_BYTES);
 	limit_touched = true;
 	atexit(batch_limit_restore_atexit);
 }
@@ -386,7 +386,7 @@ int batch_limit_set(size_t bytes)
 	char buf[32];
 
 	snprintf(buf, sizeof(buf), "%zu", bytes);
-	return write_text(BATCH_LIMIT, buf);
+	return write_text(CHUNK_BYTES, buf);
 }
 
 /* ---- memory of an exact folio size ------------------------------------- */

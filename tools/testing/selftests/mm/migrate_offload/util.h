@@ -9,7 +9,7 @@
 #include <sys/types.h>
 
 #define DCBM_PARAMS	"/sys/module/dcbm/parameters/"
-#define BATCH_LIMIT	"/sys/module/migrate/parameters/max_chunk_bytes"
+#define CHUNK_BYTES	"/sys/kernel/mm/migrate_offload/chunk_bytes"
 #define NODE_SYSFS	"/sys/devices/system/node/"
 
 #define KPF_HUGE	BIT_ULL(17)

@@ -1,0 +1,397 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Choose how much migrate_pages() unmaps at once while a migrator copies.
+ *
+ * A folio is inaccessible from when it is unmapped until it has been moved.
+ * While a migrator copies one chunk, the CPU moves the chunk before it and
+ * unmaps the next one. A larger chunk has lower fixed costs for each folio, but
+ * makes its folios inaccessible for longer. So the longest time that is allowed
+ * decides how large a chunk is.
+ *
+ * By default, that is how long the CPU alone would make such a folio
+ * inaccessible: without a migrator, migrate_pages() unmaps up to 512 pages,
+ * then copies and moves them one by one.
+ *
+ * The kernel measures how long unmapping, moving and copying take, chunk by
+ * chunk. If several tasks update an average at once, it can lose a value, which
+ * does no harm.
+ */
+#include <linux/average.h>
+#include <linux/ctype.h>
+#include <linux/delay.h>
+#include <linux/gfp.h>
+#include <linux/highmem.h>
+#include <linux/init.h>
+#include <linux/kobject.h>
+#include <linux/kstrtox.h>
+#include <linux/ktime.h>
+#include <linux/log2.h>
+#include <linux/math64.h>
+#include <linux/minmax.h>
+#include <linux/mm.h>
+#include <linux/sizes.h>
+#include <linux/string.h>
+#include <linux/sysfs.h>
+#include <linux/time64.h>
+
+#include "internal.h"
+#include "migrate_copy_offload.h"
+
+/* Pages that the CPU unmaps at once if it copies them itself */
+#define CPU_CHUNK_PAGES		512
+
+/*
+ * By default, allow a third less than the CPU alone would need. Some chunks take
+ * longer than the average, such as when the allocator frees a backlog of pages.
+ */
+#define CPU_LATENCY_MARGIN	3
+
+/* A migrator may refuse smaller batches, such as dcbm below 64 KiB */
+#define MIN_CHUNK_BYTES		SZ_128K
+
+/* End a pause early by this time, since to wake up takes some */
+#define PAUSE_MARGIN_NS		(5 * NSEC_PER_USEC)
+
+/* A shorter sleep costs more than it saves */
+#define MIN_PAUSE_NS		(50 * NSEC_PER_USEC)
+#define MAX_PAUSE_NS		(10L * NSEC_PER_MSEC)
+
+DECLARE_EWMA(migrate_ns, 4, 8)
+
+/* How long a folio of each order takes, in nanoseconds */
+static struct {
+	struct ewma_migrate_ns unmap;
+	struct ewma_migrate_ns move;
+	struct ewma_migrate_ns copy;	/* a MiB, by the migrator in use */
+} migrate_folio_ns[MAX_PAGE_ORDER + 1];
+
+/* How long it takes to submit a batch */
+static struct ewma_migrate_ns migrate_submit_ns;
+
+/* How long the CPU takes to copy a MiB */
+static unsigned long migrate_cpu_copy_ns __read_mostly;
+
+/* The migrator has refused the last batch */
+static bool migrate_refused __read_mostly;
+
+/* Values of the operator, or 0 for "auto" */
+static unsigned int migrate_latency_us __read_mostly;
+static unsigned int migrate_chunk_bytes __read_mostly;
+
+/* The last values of "auto", to be shown */
+static unsigned long migrate_latency_ns_last;
+static unsigned long migrate_chunk_bytes_last;
+
+/* Return how long the migrator takes for folios of an order */
+static u64 copy_ns(unsigned int order, size_t bytes)
+{
+	return mul_u64_u32_shr(bytes,
+			       ewma_migrate_ns_read(&migrate_folio_ns[order].copy),
+			       ilog2(SZ_1M));
+}
+
+/* Return how long a folio is inaccessible if the CPU alone migrates it */
+static u64 cpu_latency_ns(unsigned int order)
+{
+	const unsigned int nr = max(CPU_CHUNK_PAGES >> order, 1);
+	u64 unmap = ewma_migrate_ns_read(&migrate_folio_ns[order].unmap);
+	u64 move = ewma_migrate_ns_read(&migrate_folio_ns[order].move);
+
+	u64 latency;
+
+	move += mul_u64_u32_shr(PAGE_SIZE << order, migrate_cpu_copy_ns,
+				ilog2(SZ_1M));
+	latency = nr * max(unmap, move);
+	return latency - latency / CPU_LATENCY_MARGIN;
+}
+
+/*
+ * Return how long a folio is inaccessible if its chunk takes this long to unmap,
+ * to copy and to move. While the migrator copies the chunk, the CPU moves the
+ * chunk before it and unmaps the next one, which takes as long as its own two
+ * steps. If the copy takes longer, migrate_latency_pause() delays the next one.
+ */
+static u64 chunk_latency_ns(u64 unmap, u64 copy, u64 move)
+{
+	const u64 submit = ewma_migrate_ns_read(&migrate_submit_ns);
+
+	return unmap + max3(unmap, copy, move) + move + 2 * submit;
+}
+
+/**
+ * migrate_budget_init - begin to choose the folios of a chunk
+ * @budget: takes the limits, and later counts the folios
+ *
+ * Call it only if a migrator is wanted for these folios.
+ *
+ * Context: Any.
+ */
+void migrate_budget_init(struct migrate_budget *budget)
+{
+	const unsigned int fixed = READ_ONCE(migrate_chunk_bytes);
+
+	*budget = (struct migrate_budget) {
+		.limited = true,
+		.max_bytes = fixed ?: SIZE_MAX,
+		.latency_ns = fixed ? 0 : 1,
+	};
+}
+
+/**
+ * migrate_budget_add - add a folio to a chunk
+ * @budget: limits and counts of the chunk
+ * @folio: the folio, which is always added
+ *
+ * Context: Any.
+ *
+ * Return: true if the chunk is full now.
+ */
+bool migrate_budget_add(struct migrate_budget *budget, struct folio *folio)
+{
+	const unsigned int order = min(folio_order(folio), MAX_PAGE_ORDER);
+	const size_t size = folio_size(folio);
+	u64 unmap = ewma_migrate_ns_read(&migrate_folio_ns[order].unmap);
+	u64 move = ewma_migrate_ns_read(&migrate_folio_ns[order].move);
+	unsigned int step;
+	bool full;
+
+	/* The first folio decides how long the others may take */
+	if (!budget->nr && budget->latency_ns) {
+		budget->latency_ns = (u64)READ_ONCE(migrate_latency_us) *
+				     NSEC_PER_USEC;
+		if (!budget->latency_ns)
+			budget->latency_ns = cpu_latency_ns(order);
+		if (!unmap || !copy_ns(order, SZ_1M)) {
+			/* As without a migrator, before anything was measured */
+			budget->latency_ns = 0;
+			budget->max_bytes = CPU_CHUNK_PAGES * PAGE_SIZE;
+			budget->alone = true;
+		}
+		/* The CPU may have to copy this chunk as well */
+		if (READ_ONCE(migrate_refused))
+			budget->max_bytes = CPU_CHUNK_PAGES * PAGE_SIZE;
+	}
+	budget->nr++;
+	budget->bytes += size;
+	budget->unmap_ns += unmap;
+	budget->move_ns += move;
+
+	full = budget->nr == MIGRATE_OFFLOAD_MAX_PAIRS ||
+	       budget->bytes >= budget->max_bytes;
+	/* Grow in steps of up to an eighth, so that noise seldom changes the size */
+	step = max(rounddown_pow_of_two(budget->nr) / 8, 1);
+	if (budget->latency_ns && budget->bytes >= MIN_CHUNK_BYTES &&
+	    !(budget->nr % step))
+		full |= chunk_latency_ns(budget->unmap_ns + step * unmap,
+					 copy_ns(order, budget->bytes + step * size),
+					 budget->move_ns + step * move) >
+			budget->latency_ns;
+	if (full) {
+		WRITE_ONCE(migrate_latency_ns_last, budget->latency_ns);
+		WRITE_ONCE(migrate_chunk_bytes_last, budget->bytes);
+	}
+	return full;
+}
+
+/**
+ * migrate_latency_pause - wait before the next chunk is unmapped
+ * @times: times of the chunk that the migrator copies
+ * @next: the next chunk
+ *
+ * Folios that are unmapped early wait for a slow engine to copy the chunk before
+ * them. Sleep until the engine is about to finish that chunk. Without this, the
+ * task would sleep after it has unmapped the folios.
+ *
+ * Context: Process context, may sleep, with the folios of the chunk locked.
+ */
+void migrate_latency_pause(const struct migrate_chunk_times *times,
+			   const struct migrate_budget *next)
+{
+	s64 idle;
+
+	if (!next->latency_ns)
+		return;
+	idle = times->submitted + copy_ns(times->order, times->bytes) -
+	       ktime_get_ns();
+	idle -= next->unmap_ns + PAUSE_MARGIN_NS;
+	/* Not for long, if the last chunks say nothing of this one */
+	idle = min(idle, MAX_PAUSE_NS);
+	if (idle > MIN_PAUSE_NS)
+		usleep_range_state(div_u64(idle, NSEC_PER_USEC),
+				   div_u64(idle, NSEC_PER_USEC) + 1,
+				   TASK_UNINTERRUPTIBLE);
+}
+
+/**
+ * migrate_latency_learn - update how long unmapping and moving take
+ * @times: times of a chunk of which all folios have been moved at once
+ *
+ * Context: Any.
+ */
+void migrate_latency_learn(const struct migrate_chunk_times *times)
+{
+	const unsigned int nr = times->nr_folios;
+
+	/* Folios of one size, none of which the CPU copied */
+	if (!nr || !times->start || times->nr_copied != nr ||
+	    times->nr_pages != nr << times->order)
+		return;
+	ewma_migrate_ns_add(&migrate_folio_ns[times->order].unmap,
+			    max(div_u64(times->unmapped - times->start, nr), 1));
+	ewma_migrate_ns_add(&migrate_folio_ns[times->order].move,
+			    max(div_u64(times->move_ns, nr), 1));
+	ewma_migrate_ns_add(&migrate_submit_ns, times->submit_ns);
+}
+
+/**
+ * migrate_latency_learn_copy - update how fast the migrator copies
+ * @order: order of the folios of a batch
+ * @bytes: size of the batch, all of which was copied
+ * @ns: how long the migrator took, in nanoseconds
+ *
+ * Context: Any.
+ */
+void migrate_latency_learn_copy(unsigned int order, size_t bytes, u64 ns)
+{
+	ewma_migrate_ns_add(&migrate_folio_ns[order].copy,
+			    clamp(div64_u64(ns * SZ_1M, bytes), 1, UINT_MAX));
+}
+
+/**
+ * migrate_latency_refused - note whether the migrator takes batches
+ * @refused: the migrator has refused a batch, or has taken one
+ *
+ * Context: Any.
+ */
+void migrate_latency_refused(bool refused)
+{
+	if (READ_ONCE(migrate_refused) != refused)
+		WRITE_ONCE(migrate_refused, refused);
+}
+
+/**
+ * migrate_latency_reset - forget how fast a migrator was, before the next one
+ *
+ * Context: Process context, may sleep. Measures how fast the CPU copies if that
+ * is not known.
+ */
+void migrate_latency_reset(void)
+{
+	unsigned int order, pass;
+	struct folio *src, *dst;
+	u64 start, best = 0;
+
+	for (order = 0; order <= MAX_PAGE_ORDER; order++)
+		ewma_migrate_ns_init(&migrate_folio_ns[order].copy);
+	migrate_refused = false;
+	if (migrate_cpu_copy_ns)
+		return;
+
+	order = min(ilog2(SZ_2M) - PAGE_SHIFT, MAX_PAGE_ORDER);
+	src = folio_alloc(GFP_KERNEL | __GFP_ZERO | __GFP_NOWARN, order);
+	dst = folio_alloc(GFP_KERNEL | __GFP_ZERO | __GFP_NOWARN, order);
+	for (pass = 0; src && dst && pass < 4; pass++) {
+		start = ktime_get_ns();
+		if (folio_mc_copy(dst, src))
+			break;
+		start = ktime_get_ns() - start;
+		best = best ? min(best, start) : start;
+	}
+	/* Without memory for that, assume 4 GiB/s */
+	migrate_cpu_copy_ns = best ? div_u64(best * SZ_1M, PAGE_SIZE << order) :
+				     250 * NSEC_PER_USEC;
+	if (src)
+		folio_put(src);
+	if (dst)
+		folio_put(dst);
+}
+
+/* Read "auto" or a number from @min to @max; 0 stands for "auto" */
+static int parse_auto(const char *buf, unsigned int min, unsigned int max,
+		      unsigned int *value)
+{
+	unsigned int number;
+	int ret;
+
+	/* What was read can be written back */
+	if (!strncmp(buf, "auto", 4) && (!buf[4] || isspace(buf[4]))) {
+		WRITE_ONCE(*value, 0);
+		return 0;
+	}
+	ret = kstrtouint(buf, 0, &number);
+	if (ret)
+		return ret;
+	if (number < min || number > max)
+		return -EINVAL;
+	WRITE_ONCE(*value, number);
+	return 0;
+}
+
+static ssize_t latency_us_show(struct kobject *kobj,
+			       struct kobj_attribute *attr, char *buf)
+{
+	const unsigned int fixed = READ_ONCE(migrate_latency_us);
+
+	if (fixed)
+		return sysfs_emit(buf, "%u\n", fixed);
+	return sysfs_emit(buf, "auto %lu\n",
+			  READ_ONCE(migrate_latency_ns_last) / NSEC_PER_USEC);
+}
+
+static ssize_t latency_us_store(struct kobject *kobj,
+				struct kobj_attribute *attr,
+				const char *buf, size_t count)
+{
+	return parse_auto(buf, 1, USEC_PER_SEC, &migrate_latency_us) ?: count;
+}
+
+static struct kobj_attribute latency_us_attr = __ATTR_RW(latency_us);
+
+static ssize_t chunk_bytes_show(struct kobject *kobj,
+				struct kobj_attribute *attr, char *buf)
+{
+	const unsigned int fixed = READ_ONCE(migrate_chunk_bytes);
+
+	if (fixed)
+		return sysfs_emit(buf, "%u\n", fixed);
+	return sysfs_emit(buf, "auto %lu\n",
+			  READ_ONCE(migrate_chunk_bytes_last));
+}
+
+static ssize_t chunk_bytes_store(struct kobject *kobj,
+				 struct kobj_attribute *attr,
+				 const char *buf, size_t count)
+{
+	return parse_auto(buf, PAGE_SIZE, SZ_1G, &migrate_chunk_bytes) ?: count;
+}
+
+static struct kobj_attribute chunk_bytes_attr = __ATTR_RW(chunk_bytes);
+
+static struct attribute *migrate_offload_attrs[] = {
+	&latency_us_attr.attr,
+	&chunk_bytes_attr.attr,
+	NULL,
+};
+
+static const struct attribute_group migrate_offload_group = {
+	.attrs = migrate_offload_attrs,
+};
+
+static int __init migrate_offload_sysfs_init(void)
+{
+	struct kobject *kobj;
+
+	kobj = kobject_create_and_add("migrate_offload", mm_kobj);
+	if (!kobj)
+		return -ENOMEM;
+	if (sysfs_create_group(kobj, &migrate_offload_group)) {
+		kobject_put(kobj);
+		return -ENOMEM;
+	}
+	return 0;
+}
+subsys_initcall(migrate_offload_sysfs_init);
+
+#ifdef CONFIG_MIGRATION_COPY_OFFLOAD_KUNIT_TEST
+#include "tests/migrate_copy_latency-kunit.h"
+#endif

@@ -41,8 +41,9 @@
 #define CPU_CHUNK_PAGES		512
 
 /*
- * By default, allow a third less than the CPU alone would need. Some chunks take
- * longer than the average, such as when the allocator frees a backlog of pages.
+ * By default, allow a third less than the CPU alone would need. Some chunks
+ * take longer than the average, such as when the allocator frees a backlog of
+ * pages.
  */
 #define CPU_LATENCY_MARGIN	3
 
@@ -85,8 +86,9 @@ static unsigned long migrate_chunk_bytes_last;
 /* Return how long the migrator takes for folios of an order */
 static u64 copy_ns(unsigned int order, size_t bytes)
 {
-	return mul_u64_u32_shr(bytes,
-			       ewma_migrate_ns_read(&migrate_folio_ns[order].copy),
+	struct ewma_migrate_ns *average = &migrate_folio_ns[order].copy;
+
+	return mul_u64_u32_shr(bytes, ewma_migrate_ns_read(average),
 			       ilog2(SZ_1M));
 }
 
@@ -106,10 +108,11 @@ static u64 cpu_latency_ns(unsigned int order)
 }
 
 /*
- * Return how long a folio is inaccessible if its chunk takes this long to unmap,
- * to copy and to move. While the migrator copies the chunk, the CPU moves the
- * chunk before it and unmaps the next one, which takes as long as its own two
- * steps. If the copy takes longer, migrate_latency_pause() delays the next one.
+ * Return how long a folio is inaccessible if its chunk takes this long to
+ * unmap, to copy and to move. While the migrator copies the chunk, the CPU
+ * moves the chunk before it and unmaps the next one, which takes as long as its
+ * own two steps. If the copy takes longer, migrate_latency_pause() delays the
+ * next one.
  */
 static u64 chunk_latency_ns(u64 unmap, u64 copy, u64 move)
 {
@@ -154,6 +157,7 @@ bool migrate_budget_add(struct migrate_budget *budget, struct folio *folio)
 	u64 move = ewma_migrate_ns_read(&migrate_folio_ns[order].move);
 	unsigned int step;
 	bool full;
+	u64 copy;
 
 	/* The first folio decides how long the others may take */
 	if (!budget->nr && budget->latency_ns) {
@@ -162,7 +166,7 @@ bool migrate_budget_add(struct migrate_budget *budget, struct folio *folio)
 		if (!budget->latency_ns)
 			budget->latency_ns = cpu_latency_ns(order);
 		if (!unmap || !copy_ns(order, SZ_1M)) {
-			/* As without a migrator, before anything was measured */
+			/* Nothing was measured: as without a migrator */
 			budget->latency_ns = 0;
 			budget->max_bytes = CPU_CHUNK_PAGES * PAGE_SIZE;
 			budget->alone = true;
@@ -178,14 +182,15 @@ bool migrate_budget_add(struct migrate_budget *budget, struct folio *folio)
 
 	full = budget->nr == MIGRATE_OFFLOAD_MAX_PAIRS ||
 	       budget->bytes >= budget->max_bytes;
-	/* Grow in steps of up to an eighth, so that noise seldom changes the size */
+	/* In steps of up to an eighth, so that noise seldom changes the size */
 	step = max(rounddown_pow_of_two(budget->nr) / 8, 1);
 	if (budget->latency_ns && budget->bytes >= MIN_CHUNK_BYTES &&
-	    !(budget->nr % step))
-		full |= chunk_latency_ns(budget->unmap_ns + step * unmap,
-					 copy_ns(order, budget->bytes + step * size),
+	    !(budget->nr % step)) {
+		copy = copy_ns(order, budget->bytes + step * size);
+		full |= chunk_latency_ns(budget->unmap_ns + step * unmap, copy,
 					 budget->move_ns + step * move) >
 			budget->latency_ns;
+	}
 	if (full) {
 		WRITE_ONCE(migrate_latency_ns_last, budget->latency_ns);
 		WRITE_ONCE(migrate_chunk_bytes_last, budget->bytes);
@@ -198,9 +203,9 @@ bool migrate_budget_add(struct migrate_budget *budget, struct folio *folio)
  * @times: times of the chunk that the migrator copies
  * @next: the next chunk
  *
- * Folios that are unmapped early wait for a slow engine to copy the chunk before
- * them. Sleep until the engine is about to finish that chunk. Without this, the
- * task would sleep after it has unmapped the folios.
+ * Folios that are unmapped early wait for a slow engine to copy the chunk
+ * before them. Sleep until the engine is about to finish that chunk. Without
+ * this, the task would sleep after it has unmapped the folios.
  *
  * Context: Process context, may sleep, with the folios of the chunk locked.
  */
@@ -231,15 +236,16 @@ void migrate_latency_pause(const struct migrate_chunk_times *times,
 void migrate_latency_learn(const struct migrate_chunk_times *times)
 {
 	const unsigned int nr = times->nr_folios;
+	u64 ns;
 
 	/* Folios of one size, none of which the CPU copied */
 	if (!nr || !times->start || times->nr_copied != nr ||
 	    times->nr_pages != nr << times->order)
 		return;
-	ewma_migrate_ns_add(&migrate_folio_ns[times->order].unmap,
-			    max(div_u64(times->unmapped - times->start, nr), 1));
-	ewma_migrate_ns_add(&migrate_folio_ns[times->order].move,
-			    max(div_u64(times->move_ns, nr), 1));
+	ns = div_u64(times->unmapped - times->start, nr);
+	ewma_migrate_ns_add(&migrate_folio_ns[times->order].unmap, max(ns, 1));
+	ns = div_u64(times->move_ns, nr);
+	ewma_migrate_ns_add(&migrate_folio_ns[times->order].move, max(ns, 1));
 	ewma_migrate_ns_add(&migrate_submit_ns, times->submit_ns);
 }
 

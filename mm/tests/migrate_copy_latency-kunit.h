@@ -142,7 +142,7 @@ static void test_latency(struct kunit *test)
 	/* Two batches have to be submitted meanwhile */
 	test_set_ns(&migrate_submit_ns, 50000);
 	KUNIT_EXPECT_EQ(test, test_fill(test, t->folios[0]), 40);
-	/* A batch that is too small is worth nothing; there is one folio always */
+	/* A batch that is too small is worth nothing, but one folio is */
 	migrate_latency_us = 1;
 	KUNIT_EXPECT_EQ(test, test_fill(test, t->folios[0]), 32);
 	test_set_speed(4, 1000, 2000, 1);

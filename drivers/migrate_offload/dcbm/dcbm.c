@@ -828,6 +828,11 @@ static void dcbm_begin_round(struct migrate_offload_batch *batch)
 	dcbm_set_deadline(job, ms);
 }
 
+static bool dcbm_is_open(const struct dcbm_chan *dc)
+{
+	return dc && READ_ONCE(dc->open);
+}
+
 /*
  * Poll for what is left if that is less than it costs to sleep and wake up, for
  * a little longer than the channels should take.
@@ -841,7 +846,7 @@ static void dcbm_poll(struct dcbm_job *job)
 	if (ktime_sub(job->expected, now) > DCBM_POLL_NS)
 		return;
 	while (ktime_before(now, until)) {
-		while (i && !(job->dcs[i - 1] && READ_ONCE(job->dcs[i - 1]->open)))
+		while (i && !dcbm_is_open(job->dcs[i - 1]))
 			i--;
 		if (!i)
 			return;
@@ -961,9 +966,9 @@ static unsigned int dcbm_nr_copied(struct migrate_offload_batch *batch)
 }
 
 /*
- * How many channels are worth it? Each makes the copy shorter, and costs the CPU
- * a share. As long as the CPU is busy with other folios, it waits for nobody, so
- * the copy need not be shorter than that.
+ * Return how many channels are worth it. Each makes the copy shorter, and costs
+ * the CPU a share. While the CPU is busy with other folios, it does not wait,
+ * and a shorter copy is of no use.
  */
 static unsigned int dcbm_nr_worth(size_t bytes, u64 busy_ns)
 {

@@ -155,6 +155,87 @@ HAZARD(unregister_in_flight, "dcbm is turned off while its engine copies")
 	return result(ok);
 }
 
+/* Chunks of a quarter of a batch, and how many folios that is */
+#define CHUNK_BYTES_FOUR	(NR_ORDINARY / 4 * psize())
+#define NR_CHUNK		(NR_ORDINARY / 4)
+
+/* Number of ordinary folios that no page table maps, without touching any */
+static size_t nr_unmapped(struct batch *b)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	size_t i, nr = 0;
+
+	if (fd < 0)
+		ksft_exit_fail_perror("/proc/self/pagemap");
+	for (i = 0; i < b->ordinary.nr; i++)
+		nr += !(pagemap_get_entry(fd, (char *)b->ordinary.mem +
+					  i * psize()) >> 63);
+	close(fd);
+	return nr;
+}
+
+/* Hold the first of four chunks, until the next one is unmapped as well */
+static bool two_in_flight(struct batch *b)
+{
+	batch_limit_set(CHUNK_BYTES_FOUR);
+	if (!batch_init(b, 0))
+		return false;
+	if (batch_home(b) && batch_hold(b, NR_CHUNK)) {
+		if (wait_for(nr_unmapped(b) == 2 * NR_CHUNK))
+			return true;
+		ksft_print_msg("%zu folios are unmapped, should be %d\n",
+			       nr_unmapped(b), 2 * NR_CHUNK);
+		batch_release(b);
+	}
+	batch_free(b);
+	batch_limit_set(2UL << 20);
+	return false;
+}
+
+/* While an engine copies a chunk, the next one is unmapped, and no other */
+HAZARD(two_in_flight, "the next chunk is unmapped while the engine copies")
+{
+	struct batch b;
+	bool ok;
+
+	if (!two_in_flight(&b))
+		return KSFT_FAIL;
+	usleep(LULL_US);
+	ok = nr_unmapped(&b) == 2 * NR_CHUNK;
+	ok = batch_release(&b) && all_copied(&b) && ok;
+	batch_free(&b);
+	batch_limit_set(2UL << 20);
+	return result(ok);
+}
+
+/* The CPU copies what was unmapped for a migrator that is gone by then */
+HAZARD(two_unregister, "dcbm is turned off with two chunks in flight")
+{
+	struct outcome want = {
+		.offloaded = NR_CHUNK,
+		.cpu = NR_ORDINARY - NR_CHUNK,
+	};
+	atomic_bool off = false;
+	pthread_t thread;
+	struct batch b;
+	bool ok;
+
+	if (!two_in_flight(&b))
+		return KSFT_FAIL;
+	if (pthread_create(&thread, NULL, turn_off, &off))
+		ksft_exit_fail_msg("cannot start a thread\n");
+	usleep(LULL_US);
+	ok = !atomic_load(&off);
+	if (!ok)
+		ksft_print_msg("dcbm went while it had a batch\n");
+	ok = batch_release(&b) && batch_check(&b, &want) && ok;
+	pthread_join(thread, NULL);
+	batch_free(&b);
+	batch_limit_set(2UL << 20);
+	ok &= !dcbm_write("offloading", "Y") && engine_find();
+	return result(ok);
+}
+
 /* Those who look for memory find folios that are locked, and leave them alone */
 HAZARD(reclaim_in_flight, "reclaim and compaction while the engine copies")
 {

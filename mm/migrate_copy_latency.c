@@ -83,13 +83,17 @@ static unsigned int migrate_chunk_bytes __read_mostly;
 static unsigned long migrate_latency_ns_last;
 static unsigned long migrate_chunk_bytes_last;
 
+static u64 bytes_ns(size_t bytes, unsigned long ns_per_mib)
+{
+	return mul_u64_u32_shr(bytes, ns_per_mib, ilog2(SZ_1M));
+}
+
 /* Return how long the migrator takes for folios of an order */
 static u64 copy_ns(unsigned int order, size_t bytes)
 {
 	struct ewma_migrate_ns *average = &migrate_folio_ns[order].copy;
 
-	return mul_u64_u32_shr(bytes, ewma_migrate_ns_read(average),
-			       ilog2(SZ_1M));
+	return bytes_ns(bytes, ewma_migrate_ns_read(average));
 }
 
 /* Return how long a folio is inaccessible if the CPU alone migrates it */
@@ -98,11 +102,9 @@ static u64 cpu_latency_ns(unsigned int order)
 	const unsigned int nr = max(CPU_CHUNK_PAGES >> order, 1);
 	u64 unmap = ewma_migrate_ns_read(&migrate_folio_ns[order].unmap);
 	u64 move = ewma_migrate_ns_read(&migrate_folio_ns[order].move);
-
 	u64 latency;
 
-	move += mul_u64_u32_shr(PAGE_SIZE << order, migrate_cpu_copy_ns,
-				ilog2(SZ_1M));
+	move += bytes_ns(PAGE_SIZE << order, migrate_cpu_copy_ns);
 	latency = nr * max(unmap, move);
 	return latency - latency / CPU_LATENCY_MARGIN;
 }
@@ -136,8 +138,22 @@ void migrate_budget_init(struct migrate_budget *budget)
 	*budget = (struct migrate_budget) {
 		.limited = true,
 		.max_bytes = fixed ?: SIZE_MAX,
-		.latency_ns = fixed ? 0 : 1,
 	};
+}
+
+/* Set the limits of a chunk whose first folio has this order */
+static void budget_set_limits(struct migrate_budget *budget, unsigned int order)
+{
+	u64 unmap = ewma_migrate_ns_read(&migrate_folio_ns[order].unmap);
+	const unsigned int us = READ_ONCE(migrate_latency_us);
+
+	/* Nothing was measured, or the CPU may have to copy this chunk, too */
+	budget->alone = !unmap || !copy_ns(order, SZ_1M);
+	if (budget->alone || READ_ONCE(migrate_refused))
+		budget->max_bytes = CPU_CHUNK_PAGES * PAGE_SIZE;
+	if (!budget->alone)
+		budget->latency_ns = us ? us * NSEC_PER_USEC :
+					  cpu_latency_ns(order);
 }
 
 /**
@@ -159,22 +175,9 @@ bool migrate_budget_add(struct migrate_budget *budget, struct folio *folio)
 	bool full;
 	u64 copy;
 
-	/* The first folio decides how long the others may take */
-	if (!budget->nr && budget->latency_ns) {
-		budget->latency_ns = (u64)READ_ONCE(migrate_latency_us) *
-				     NSEC_PER_USEC;
-		if (!budget->latency_ns)
-			budget->latency_ns = cpu_latency_ns(order);
-		if (!unmap || !copy_ns(order, SZ_1M)) {
-			/* Nothing was measured: as without a migrator */
-			budget->latency_ns = 0;
-			budget->max_bytes = CPU_CHUNK_PAGES * PAGE_SIZE;
-			budget->alone = true;
-		}
-		/* The CPU may have to copy this chunk as well */
-		if (READ_ONCE(migrate_refused))
-			budget->max_bytes = CPU_CHUNK_PAGES * PAGE_SIZE;
-	}
+	/* chunk_bytes is "auto" */
+	if (!budget->nr && budget->max_bytes == SIZE_MAX)
+		budget_set_limits(budget, order);
 	budget->nr++;
 	budget->bytes += size;
 	budget->unmap_ns += unmap;
@@ -219,7 +222,7 @@ void migrate_latency_pause(const struct migrate_chunk_times *times,
 	idle = times->submitted + copy_ns(times->order, times->bytes) -
 	       ktime_get_ns();
 	idle -= next->unmap_ns + PAUSE_MARGIN_NS;
-	/* Not for long, if the last chunks say nothing of this one */
+	/* The averages of other chunks may be wrong for this one */
 	idle = min(idle, MAX_PAUSE_NS);
 	if (idle > MIN_PAUSE_NS)
 		usleep_range_state(div_u64(idle, NSEC_PER_USEC),
@@ -333,15 +336,17 @@ static int parse_auto(const char *buf, unsigned int min, unsigned int max,
 	return 0;
 }
 
+static ssize_t show_auto(char *buf, unsigned int fixed, unsigned long last)
+{
+	return fixed ? sysfs_emit(buf, "%u\n", fixed) :
+		       sysfs_emit(buf, "auto %lu\n", last);
+}
+
 static ssize_t latency_us_show(struct kobject *kobj,
 			       struct kobj_attribute *attr, char *buf)
 {
-	const unsigned int fixed = READ_ONCE(migrate_latency_us);
-
-	if (fixed)
-		return sysfs_emit(buf, "%u\n", fixed);
-	return sysfs_emit(buf, "auto %lu\n",
-			  READ_ONCE(migrate_latency_ns_last) / NSEC_PER_USEC);
+	return show_auto(buf, READ_ONCE(migrate_latency_us),
+			 READ_ONCE(migrate_latency_ns_last) / NSEC_PER_USEC);
 }
 
 static ssize_t latency_us_store(struct kobject *kobj,
@@ -356,12 +361,8 @@ static struct kobj_attribute latency_us_attr = __ATTR_RW(latency_us);
 static ssize_t chunk_bytes_show(struct kobject *kobj,
 				struct kobj_attribute *attr, char *buf)
 {
-	const unsigned int fixed = READ_ONCE(migrate_chunk_bytes);
-
-	if (fixed)
-		return sysfs_emit(buf, "%u\n", fixed);
-	return sysfs_emit(buf, "auto %lu\n",
-			  READ_ONCE(migrate_chunk_bytes_last));
+	return show_auto(buf, READ_ONCE(migrate_chunk_bytes),
+			 READ_ONCE(migrate_chunk_bytes_last));
 }
 
 static ssize_t chunk_bytes_store(struct kobject *kobj,

@@ -54,7 +54,6 @@ struct migrate_budget {
  * @nr_folios: number of folios that were unmapped
  * @nr_pages: number of their pages
  * @nr_copied: number of folios that the migrator copied
- * @nr_batched: number of folios that the migrator took
  * @order: order of the first folio
  * @bytes: size of the folios that the migrator took
  * @offload: a migrator was wanted
@@ -70,7 +69,6 @@ struct migrate_chunk_times {
 	unsigned int nr_folios;
 	unsigned int nr_pages;
 	unsigned int nr_copied;
-	unsigned int nr_batched;
 	unsigned int order;
 	size_t bytes;
 	bool offload;
@@ -181,7 +179,7 @@ void migrate_offload_wasted(struct folio *src, enum migrate_reason reason);
  * @reason: why the folios migrate
  *
  * Without a migrator, the feature costs this branch, three times a chunk, and
- * the rest of struct migrate_chunk.
+ * the larger struct migrate_chunk.
  *
  * Return: true if migrate_offload_submit() is worth calling.
  */

@@ -71,7 +71,7 @@ struct migrate_pair {
  * @mode: how long migration may wait; in %MIGRATE_ASYNC many folios are locked
  * @reason: why the folios migrate
  * @busy_ns: how long the CPU is going to unmap and move other folios meanwhile,
- *	in nanoseconds: to be faster than that brings nothing
+ *	in nanoseconds. A faster copy does not help.
  * @copy_ns: how long the copy took, in nanoseconds, for wait() to set. If it is
  *	0, the core takes the time in submit() and wait() instead.
  * @cb: control block, for the migrator from submit() to wait()

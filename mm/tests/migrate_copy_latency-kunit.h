@@ -184,7 +184,6 @@ static struct migrate_chunk_times test_times(void)
 		.nr_folios = 10,
 		.nr_pages = 10,
 		.nr_copied = 10,
-		.nr_batched = 10,
 		.bytes = 10 * PAGE_SIZE,
 	};
 }

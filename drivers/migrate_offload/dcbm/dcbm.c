@@ -76,7 +76,7 @@
  * 16.
  */
 #define DCBM_MIN_BYTES		SZ_16K
-/* Poll for less than that, since to sleep and wake up costs as much */
+/* Poll if less time is left: to sleep and wake up costs the CPU as much */
 #define DCBM_POLL_NS		(10 * NSEC_PER_USEC)
 /* Learn how fast a channel is from one share of so many */
 #define DCBM_LEARN_EVERY	8
@@ -148,6 +148,7 @@ struct dcbm_pos {
 
 /* How long a channel takes for a KiB, in nanoseconds */
 DECLARE_EWMA(dcbm_speed, 4, 8)
+/* Nanoseconds */
 DECLARE_EWMA(dcbm_ns, 4, 8)
 
 /* What it copies begins at @pos, and may go on through many folios */
@@ -736,17 +737,17 @@ static void dcbm_count(struct dcbm_chan *dc,
 		dcbm_count_desc(&dc->descs[i], batch);
 }
 
-/* How long a channel should take for its share, in nanoseconds */
-static u64 dcbm_copy_ns(struct dcbm_chan *dc)
+/* How long a channel of that speed should take, in nanoseconds */
+static u64 dcbm_copy_ns(struct ewma_dcbm_speed *speed, size_t bytes)
 {
-	return (u64)ewma_dcbm_speed_read(&dc->speed) * (dc->bytes / SZ_1K);
+	return (u64)ewma_dcbm_speed_read(speed) * (bytes / SZ_1K);
 }
 
 /* How long a channel may take for its share, in milliseconds */
 static unsigned int dcbm_may_take_ms(struct dcbm_chan *dc)
 {
 	const unsigned int limit = READ_ONCE(dcbm_timeout_ms);
-	u64 ns = dcbm_copy_ns(dc);
+	u64 ns = dcbm_copy_ns(&dc->speed, dc->bytes);
 
 	/* Nothing is known before the first share */
 	if (!ewma_dcbm_speed_read(&dc->speed))
@@ -822,7 +823,7 @@ static void dcbm_begin_round(struct migrate_offload_batch *batch)
 		if (dcbm_map(dc))
 			dcbm_submit(dc, batch);
 		ms = max(ms, dcbm_may_take_ms(dc));
-		ns = max(ns, dcbm_copy_ns(dc));
+		ns = max(ns, dcbm_copy_ns(&dc->speed, dc->bytes));
 	}
 	job->expected = ktime_add_ns(job->begun, ns);
 	dcbm_set_deadline(job, ms);
@@ -973,8 +974,7 @@ static unsigned int dcbm_nr_copied(struct migrate_offload_batch *batch)
 static unsigned int dcbm_nr_worth(size_t bytes, u64 busy_ns)
 {
 	const u64 share_ns = ewma_dcbm_ns_read(&dcbm_share_ns);
-	const u64 copy_ns = ewma_dcbm_speed_read(&dcbm_all_speed) *
-			    (u64)(bytes / SZ_1K);
+	const u64 copy_ns = dcbm_copy_ns(&dcbm_all_speed, bytes);
 	unsigned int max, nr;
 
 	max = clamp(bytes / DCBM_MIN_SHARE, 1, DCBM_MAX_CHANS);

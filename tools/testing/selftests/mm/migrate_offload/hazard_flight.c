@@ -131,16 +131,13 @@ static void *turn_off(void *done)
 	return NULL;
 }
 
-/* The migrator goes when it has no batch any more */
-HAZARD(unregister_in_flight, "dcbm is turned off while its engine copies")
+/* Turn dcbm off while it has a batch: that waits until the batch has ended */
+static int unregister(struct batch *b, const struct outcome *want)
 {
 	atomic_bool off = false;
 	pthread_t thread;
-	struct batch b;
 	bool ok = true;
 
-	if (!in_flight(&b))
-		return KSFT_FAIL;
 	if (pthread_create(&thread, NULL, turn_off, &off))
 		ksft_exit_fail_msg("cannot start a thread\n");
 	usleep(LULL_US);
@@ -148,18 +145,25 @@ HAZARD(unregister_in_flight, "dcbm is turned off while its engine copies")
 		ksft_print_msg("dcbm went while it had a batch\n");
 		ok = false;
 	}
-	ok = batch_release(&b) && all_copied(&b) && ok;
+	ok = batch_release(b) && batch_check(b, want) && ok;
 	pthread_join(thread, NULL);
-	batch_free(&b);
+	batch_free(b);
 	ok &= !dcbm_write("offloading", "Y") && engine_find();
 	return result(ok);
 }
 
-/* Chunks of a quarter of a batch, and how many folios that is */
-#define CHUNK_BYTES_FOUR	(NR_ORDINARY / 4 * psize())
-#define NR_CHUNK		(NR_ORDINARY / 4)
+HAZARD(unregister_in_flight, "dcbm is turned off while its engine copies")
+{
+	struct outcome want = { .offloaded = NR_ORDINARY };
+	struct batch b;
 
-/* Number of ordinary folios that no page table maps, without touching any */
+	return in_flight(&b) ? unregister(&b, &want) : KSFT_FAIL;
+}
+
+/* Folios of a chunk, of which a batch makes four */
+#define NR_CHUNK	(NR_ORDINARY / 4)
+
+/* Return how many ordinary folios are not mapped, without touching any */
 static size_t nr_unmapped(struct batch *b)
 {
 	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
@@ -177,7 +181,7 @@ static size_t nr_unmapped(struct batch *b)
 /* Hold the first of four chunks, until the next one is unmapped as well */
 static bool two_in_flight(struct batch *b)
 {
-	batch_limit_set(CHUNK_BYTES_FOUR);
+	batch_limit_set(NR_CHUNK * psize());
 	if (!batch_init(b, 0))
 		return false;
 	if (batch_home(b) && batch_hold(b, NR_CHUNK)) {
@@ -188,7 +192,6 @@ static bool two_in_flight(struct batch *b)
 		batch_release(b);
 	}
 	batch_free(b);
-	batch_limit_set(2UL << 20);
 	return false;
 }
 
@@ -204,7 +207,6 @@ HAZARD(two_in_flight, "the next chunk is unmapped while the engine copies")
 	ok = nr_unmapped(&b) == 2 * NR_CHUNK;
 	ok = batch_release(&b) && all_copied(&b) && ok;
 	batch_free(&b);
-	batch_limit_set(2UL << 20);
 	return result(ok);
 }
 
@@ -215,25 +217,9 @@ HAZARD(two_unregister, "dcbm is turned off with two chunks in flight")
 		.offloaded = NR_CHUNK,
 		.cpu = NR_ORDINARY - NR_CHUNK,
 	};
-	atomic_bool off = false;
-	pthread_t thread;
 	struct batch b;
-	bool ok;
 
-	if (!two_in_flight(&b))
-		return KSFT_FAIL;
-	if (pthread_create(&thread, NULL, turn_off, &off))
-		ksft_exit_fail_msg("cannot start a thread\n");
-	usleep(LULL_US);
-	ok = !atomic_load(&off);
-	if (!ok)
-		ksft_print_msg("dcbm went while it had a batch\n");
-	ok = batch_release(&b) && batch_check(&b, &want) && ok;
-	pthread_join(thread, NULL);
-	batch_free(&b);
-	batch_limit_set(2UL << 20);
-	ok &= !dcbm_write("offloading", "Y") && engine_find();
-	return result(ok);
+	return two_in_flight(&b) ? unregister(&b, &want) : KSFT_FAIL;
 }
 
 /* Those who look for memory find folios that are locked, and leave them alone */

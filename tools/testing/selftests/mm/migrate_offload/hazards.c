@@ -231,9 +231,7 @@ static void setup(void)
 	seed = now_ns();
 
 	dcbm_save();
-	/* A batch holds all that a test wants to be held */
 	batch_limit_save();
-	batch_limit_set(2UL << 20);
 	settings_make();
 	if (dcbm_write("offloading", "N") || dcbm_write("nr_dma_chan", "1") ||
 	    dcbm_write("offloading", "Y"))
@@ -305,6 +303,8 @@ static void hazard_run(struct hazard *h)
 	int ret;
 
 	*why = '\0';
+	/* A chunk has room for all folios that a test holds */
+	batch_limit_set(2UL << 20);
 	/* For dcbm to forget how slow an engine is that was held */
 	if (dcbm_write("offloading", "N") || dcbm_write("offloading", "Y") ||
 	    !engine_find())

@@ -16,6 +16,7 @@ MODULE=/sys/module/dcbm
 PARAMS=$MODULE/parameters
 CHUNK_BYTES=/sys/kernel/mm/migrate_offload/chunk_bytes
 LATENCY_US=/sys/kernel/mm/migrate_offload/latency_us
+TEST_CHUNK=2097152		# chunk_bytes, unless a test sets it
 TRACING=/sys/kernel/tracing
 SIM=/sys/kernel/debug/dma-sim
 SIM_DRIVER=/sys/bus/platform/drivers/dma-sim
@@ -48,8 +49,8 @@ set_param()
 	return 1
 }
 
-# With so much patience, engines have timeout_ms, whatever their speed. A chunk
-# of a fixed size holds the same folios each time.
+# With so much patience, engines have timeout_ms, whatever their speed. With
+# TEST_CHUNK, a chunk holds the same folios each time.
 reset_params()
 {
 	set_param offloading N &&
@@ -63,7 +64,7 @@ reset_params()
 	set_param folios_migrated 0 &&
 	set_param folios_failures 0 || return 1
 
-	[ -z "${saved[chunk_bytes]}" ] || write_to "$CHUNK_BYTES" 2097152
+	[ -z "${saved[chunk_bytes]}" ] || write_to "$CHUNK_BYTES" "$TEST_CHUNK"
 }
 
 save_params()

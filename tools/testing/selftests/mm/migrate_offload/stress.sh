@@ -652,7 +652,7 @@ test_stress_state()
 {
 	local now
 
-	write_to "$CHUNK_BYTES" 2097152
+	write_to "$CHUNK_BYTES" "$TEST_CHUNK"
 	now=$(state_of_system)
 	[ "$now" = "$state_before" ] && return
 	diff <(echo "$state_before") <(echo "$now") | sed 's/^/# /'

@@ -1,18 +1,31 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+// SPDX-License-Identifier: GPL-2.0
 /*
  * Tests of dcbm: how a batch is spread over channels, cut into descriptors and
  * counted, and what becomes of channels that do not answer. The channels are
  * fakes that record what they are given, and copy with the CPU if told to.
  */
-#ifndef _MIGRATE_OFFLOAD_DCBM_KUNIT_H
-#define _MIGRATE_OFFLOAD_DCBM_KUNIT_H
-
 #include <kunit/device.h>
 #include <kunit/test.h>
+#include <linux/atomic.h>
+#include <linux/bitmap.h>
+#include <linux/cleanup.h>
 #include <linux/delay.h>
 #include <linux/dma-direct.h>
+#include <linux/dma-mapping.h>
+#include <linux/dmaengine.h>
+#include <linux/jiffies.h>
+#include <linux/migrate_copy_offload.h>
+#include <linux/minmax.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/mutex.h>
 #include <linux/prandom.h>
+#include <linux/scatterlist.h>
 #include <linux/sched.h>
+#include <linux/slab.h>
+#include <linux/string.h>
+
+#include "../dcbm.h"
 
 #define TEST_CHANS	4
 /* More than a share has, to see it if it ever were one more */
@@ -2879,5 +2892,3 @@ static struct kunit_suite submit_test_suite = {
 kunit_test_suites(&plan_test_suite, &cut_test_suite, &count_test_suite,
 		  &chans_test_suite, &speed_test_suite, &test_test_suite,
 		  &copy_test_suite, &submit_test_suite);
-
-#endif /* _MIGRATE_OFFLOAD_DCBM_KUNIT_H */

@@ -121,7 +121,8 @@ series: edited-tree
 
 .PHONY: run shell smoke test test-long test-debug bench bench-hw profile plot-packages check
 
-run: build
+run: kernel ptdma sim
+	@harness/kbuild/selftests -o $(TREE) $(KBUILD) $(SELFTESTS)
 	@$(if $(RUN_ARGS),harness/boot $(BOOT_ARGS) -- harness/guest/run $(RUN_ARGS),\
 		BOOT_ARGS='$(BOOT_ARGS)' harness/bench/run)
 

@@ -16,15 +16,11 @@
 #include <unistd.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
-#include <linux/mempolicy.h>
 
 #include "kselftest.h"
 #include "vm_util.h"
 #include "hazards.h"
 #include "window.h"
-
-/* How long to watch that something does not happen, in microseconds */
-#define LULL_US		200000
 
 static bool all_copied(struct batch *b)
 {
@@ -73,7 +69,7 @@ HAZARD(signal_in_flight, "a signal while the engine copies")
  * Nothing is left behind by a process that dies: it ends when the engine is done,
  * and what others share with it is as it was.
  */
-HAZARD(killed_in_flight, "the process is killed while the engine copies")
+int killed_in_flight(size_t chunk)
 {
 	unsigned long faults = engine_get("faults");
 	struct region special;
@@ -90,12 +86,12 @@ HAZARD(killed_in_flight, "the process is killed while the engine copies")
 	if (!batch_init(&b, NR_SPECIAL))
 		return KSFT_FAIL;
 	batch_add_region(&b, 0, &special);
+	batch_limit_set(chunk * psize());
 	child = fork();
 	if (!child) {
 		/* It does not inherit the page tables of shared memory */
 		region_fill(&special, 7);
-		if (!batch_home(&b) ||
-		    !batch_hold(&b, NR_SPECIAL + NR_ORDINARY))
+		if (!batch_home(&b) || !batch_hold(&b, chunk))
 			_exit(1);
 		kill(getpid(), SIGKILL);
 		pause();
@@ -118,108 +114,30 @@ HAZARD(killed_in_flight, "the process is killed while the engine copies")
 	ok = region_verify(&special, 7) && ok;
 	batch_free(&b);
 	/* They can be moved, so nobody has kept a lock or a reference */
+	batch_limit_set(2UL << 20);
 	ok = ok && move_special(&special, 7) == KSFT_PASS;
 	region_free(&special);
 	close(fd);
 	return result(ok);
 }
 
-static void *turn_off(void *done)
+HAZARD(killed_in_flight, "the process is killed while the engine copies")
 {
-	dcbm_write("offloading", "N");
-	atomic_store((atomic_bool *)done, true);
-	return NULL;
-}
-
-/* Turn dcbm off while it has a batch: that waits until the batch has ended */
-static int unregister(struct batch *b, const struct outcome *want)
-{
-	atomic_bool off = false;
-	pthread_t thread;
-	bool ok = true;
-
-	if (pthread_create(&thread, NULL, turn_off, &off))
-		ksft_exit_fail_msg("cannot start a thread\n");
-	usleep(LULL_US);
-	if (atomic_load(&off)) {
-		ksft_print_msg("dcbm went while it had a batch\n");
-		ok = false;
-	}
-	ok = batch_release(b) && batch_check(b, want) && ok;
-	pthread_join(thread, NULL);
-	batch_free(b);
-	ok &= !dcbm_write("offloading", "Y") && engine_find();
-	return result(ok);
+	return killed_in_flight(NR_SPECIAL + NR_ORDINARY);
 }
 
 HAZARD(unregister_in_flight, "dcbm is turned off while its engine copies")
 {
 	struct outcome want = { .offloaded = NR_ORDINARY };
 	struct batch b;
-
-	return in_flight(&b) ? unregister(&b, &want) : KSFT_FAIL;
-}
-
-/* Folios of a chunk, of which a batch makes four */
-#define NR_CHUNK	(NR_ORDINARY / 4)
-
-/* Return how many ordinary folios are not mapped, without touching any */
-static size_t nr_unmapped(struct batch *b)
-{
-	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	size_t i, nr = 0;
-
-	if (fd < 0)
-		ksft_exit_fail_perror("/proc/self/pagemap");
-	for (i = 0; i < b->ordinary.nr; i++)
-		nr += !(pagemap_get_entry(fd, (char *)b->ordinary.mem +
-					  i * psize()) >> 63);
-	close(fd);
-	return nr;
-}
-
-/* Hold the first of four chunks, until the next one is unmapped as well */
-static bool two_in_flight(struct batch *b)
-{
-	batch_limit_set(NR_CHUNK * psize());
-	if (!batch_init(b, 0))
-		return false;
-	if (batch_home(b) && batch_hold(b, NR_CHUNK)) {
-		if (wait_for(nr_unmapped(b) == 2 * NR_CHUNK))
-			return true;
-		ksft_print_msg("%zu folios are unmapped, should be %d\n",
-			       nr_unmapped(b), 2 * NR_CHUNK);
-		batch_release(b);
-	}
-	batch_free(b);
-	return false;
-}
-
-/* While an engine copies a chunk, the next one is unmapped, and no other */
-HAZARD(two_in_flight, "the next chunk is unmapped while the engine copies")
-{
-	struct batch b;
 	bool ok;
 
-	if (!two_in_flight(&b))
+	if (!in_flight(&b))
 		return KSFT_FAIL;
-	usleep(LULL_US);
-	ok = nr_unmapped(&b) == 2 * NR_CHUNK;
-	ok = batch_release(&b) && all_copied(&b) && ok;
+	ok = waits_for_batch(DCBM_PARAMS "offloading", "N", &b, &want);
+	ok &= !dcbm_write("offloading", "Y") && engine_find();
 	batch_free(&b);
 	return result(ok);
-}
-
-/* The CPU copies what was unmapped for a migrator that is gone by then */
-HAZARD(two_unregister, "dcbm is turned off with two chunks in flight")
-{
-	struct outcome want = {
-		.offloaded = NR_CHUNK,
-		.cpu = NR_ORDINARY - NR_CHUNK,
-	};
-	struct batch b;
-
-	return two_in_flight(&b) ? unregister(&b, &want) : KSFT_FAIL;
 }
 
 /* Those who look for memory find folios that are locked, and leave them alone */

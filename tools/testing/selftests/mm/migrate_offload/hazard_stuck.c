@@ -101,14 +101,6 @@ static bool fails(const char *what, int want, int err)
 	return false;
 }
 
-/* Is dcbm's one channel in this state? */
-static bool channel_is(const char *state)
-{
-	char buf[256];
-
-	return !dcbm_read("channels", buf, sizeof(buf)) && strstr(buf, state);
-}
-
 /* A migration of what the engine may still read fails with an error */
 static bool stuck_fails(struct batch *b, struct region *special,
 			const struct block *k)

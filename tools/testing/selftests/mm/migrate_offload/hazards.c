@@ -13,8 +13,10 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -119,6 +121,44 @@ bool file_verify(int fd, const struct region *r, uint64_t gen)
 		return false;
 	ok = pread(fd, copy.mem, r->len, 0) == (ssize_t)r->len;
 	return ok && region_verify(&copy, gen);
+}
+
+struct writing {
+	const char *path;
+	const char *text;
+	int err;
+	atomic_bool done;
+};
+
+static void *write_thread(void *arg)
+{
+	struct writing *w = arg;
+
+	w->err = write_text(w->path, w->text);
+	atomic_store(&w->done, true);
+	return NULL;
+}
+
+bool waits_for_batch(const char *path, const char *text, struct batch *b,
+		     const struct outcome *want)
+{
+	struct writing w = { .path = path, .text = text };
+	pthread_t thread;
+	bool ok = true;
+
+	if (pthread_create(&thread, NULL, write_thread, &w))
+		ksft_exit_fail_msg("cannot start a thread\n");
+	usleep(LULL_US);
+	if (atomic_load(&w.done) || b->done) {
+		ksft_print_msg("%s: %s did not wait for the batch\n", path,
+			       text);
+		ok = false;
+	}
+	ok &= batch_release(b);
+	pthread_join(thread, NULL);
+	if (w.err)
+		ksft_print_msg("%s: %s: %s\n", path, text, strerror(-w.err));
+	return batch_check(b, want) && ok && !w.err;
 }
 
 int open_uffd(void)
@@ -305,6 +345,7 @@ static void hazard_run(struct hazard *h)
 	*why = '\0';
 	/* A chunk has room for all folios that a test holds */
 	batch_limit_set(2UL << 20);
+	dcbm_write("timeout_ms", HOLD_MS);
 	/* For dcbm to forget how slow an engine is that was held */
 	if (dcbm_write("offloading", "N") || dcbm_write("offloading", "Y") ||
 	    !engine_find())

@@ -76,6 +76,18 @@ int move_special(struct region *special, uint64_t gen);
 /* Has the file the content of @gen? @r was mapped, and is replaced. */
 bool file_verify(int fd, const struct region *r, uint64_t gen);
 
+/* How long to watch that something does not happen, in microseconds */
+#define LULL_US		200000
+
+/*
+ * Write @text to the file @path in a thread of its own: that has to return when
+ * the batch ends, and not before. Release the batch; has @want become of it?
+ */
+bool waits_for_batch(const char *path, const char *text, struct batch *b,
+		     const struct outcome *want);
+/* Kill a process with a batch of @chunk folios in flight. Return a result. */
+int killed_in_flight(size_t chunk);
+
 /* Return a userfaultfd or -1 */
 int open_uffd(void);
 /* Why no memory failures can be injected, or NULL */

@@ -46,6 +46,13 @@ bool engine_find(void)
 	return !access(engine_dir, F_OK);
 }
 
+bool channel_is(const char *state)
+{
+	char buf[256];
+
+	return !dcbm_read("channels", buf, sizeof(buf)) && strstr(buf, state);
+}
+
 bool engine_set(const char *knob, unsigned long val)
 {
 	char path[192], text[32];
@@ -190,7 +197,8 @@ static bool batch_start(struct batch *b, int node)
 	return b->running;
 }
 
-static bool batch_join(struct batch *b)
+/* Wait until the call has returned */
+bool batch_join(struct batch *b)
 {
 	if (!wait_for(b->done)) {
 		/* Whatever it waits for, nobody can help it any more. */
@@ -243,7 +251,9 @@ bool batch_hold(struct batch *b, unsigned long nr_descs)
 {
 	unsigned long faults = engine_get("faults");
 
-	if (!engine_set("times", 1) || !engine_set("stall", nr_descs) ||
+	if (!engine_set("times", b->fault ? 2 : 1) ||
+	    !engine_set("stall", nr_descs) ||
+	    (b->fault && !engine_set(b->fault, nr_descs)) ||
 	    !batch_start(b, node_b))
 		return false;
 	wait_for(engine_get("faults") != faults || b->done);
@@ -294,11 +304,11 @@ bool batch_check(struct batch *b, const struct outcome *want)
 	for (i = 0; i < b->nr; i++)
 		unmoved[i >= b->nr_special] += b->where[i] != node_b;
 
-	ok &= is("ordinary folios not moved", 0, unmoved[1]);
+	ok &= is("ordinary folios not moved", want->lost, unmoved[1]);
 	ok &= is("special folios not moved", want->unmoved, unmoved[0]);
 	ok &= is("copied by the engine", want->offloaded,
 		 now.migrated - b->before.migrated);
-	ok &= is("failures of the engine", 0,
+	ok &= is("failures of the engine", want->failed,
 		 now.failures - b->before.failures);
 	if (copies != ANY)
 		ok &= is("copied by the CPU", want->cpu,

@@ -38,6 +38,8 @@
 /* ---- an engine of dma-sim ---------------------------------------------- */
 
 bool engine_find(void);
+/* Is it in this state, as " stuck"? */
+bool channel_is(const char *state);
 bool engine_set(const char *knob, unsigned long val);
 unsigned long engine_get(const char *knob);
 
@@ -66,6 +68,8 @@ struct batch {
 	int *nodes;
 	int *status;
 	int *where;
+	/* A knob that has the folio fail which batch_hold() stops at, or NULL */
+	const char *fault;
 	long ret;
 	int err;
 	/* while it is being moved */
@@ -83,6 +87,8 @@ struct outcome {
 	long offloaded;		/* copied by the engine */
 	long cpu;		/* copied by the CPU, those that failed too */
 	long unmoved;		/* special ones that stayed where they were */
+	long lost;		/* the same of ordinary ones */
+	long failed;		/* that the engine should have copied */
 };
 
 bool batch_init(struct batch *b, size_t nr_special);
@@ -92,6 +98,7 @@ bool batch_home(struct batch *b);
 bool batch_hold(struct batch *b, unsigned long nr_descs);
 bool batch_give_up(struct batch *b, unsigned long nr_descs);
 bool batch_release(struct batch *b);
+bool batch_join(struct batch *b);
 bool batch_run(struct batch *b);
 bool batch_check(struct batch *b, const struct outcome *want);
 bool batch_check_unmoved(struct batch *b);

@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Disturb two chunks in flight: the engine copies one, the next one is unmapped,
+ * and the task that migrates sleeps.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "kselftest.h"
+#include "vm_util.h"
+#include "hazards.h"
+#include "window.h"
+
+/* Folios of a chunk, of which a batch makes four */
+#define NR_CHUNK	(NR_ORDINARY / 4)
+/* How long dcbm waits for an engine here, and a hog does not let it run */
+#define TIMEOUT_MS	"1000"
+#define HOG_MS		1500
+
+#define SIM_DRIVER	"/sys/bus/platform/drivers/dma-sim/"
+#define CGROUP		"/sys/fs/cgroup/migrate_offload/"
+
+/* How many ordinary folios does a process have that are not mapped? */
+static size_t nr_unmapped(struct batch *b, pid_t pid)
+{
+	char path[64];
+	size_t i, nr = 0;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/pagemap", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		ksft_exit_fail_perror(path);
+	/* Without touching any */
+	for (i = 0; i < b->ordinary.nr; i++)
+		nr += !(pagemap_get_entry(fd, (char *)b->ordinary.mem +
+					  i * psize()) >> 63);
+	close(fd);
+	return nr;
+}
+
+/* Hold the first of four chunks, until the next one is unmapped as well */
+static bool hold_two(struct batch *b)
+{
+	if (batch_home(b) && batch_hold(b, NR_CHUNK)) {
+		if (wait_for(nr_unmapped(b, getpid()) == 2 * NR_CHUNK))
+			return true;
+		ksft_print_msg("%zu folios are unmapped, should be %d\n",
+			       nr_unmapped(b, getpid()), 2 * NR_CHUNK);
+		batch_release(b);
+	}
+	return false;
+}
+
+static bool two_init(struct batch *b)
+{
+	batch_limit_set(NR_CHUNK * psize());
+	return batch_init(b, 0);
+}
+
+static bool two_in_flight(struct batch *b)
+{
+	if (!two_init(b))
+		return false;
+	if (hold_two(b))
+		return true;
+	batch_free(b);
+	return false;
+}
+
+static bool all_copied(struct batch *b)
+{
+	struct outcome want = { .offloaded = NR_ORDINARY };
+
+	return batch_check(b, &want);
+}
+
+/* While an engine copies a chunk, the next one is unmapped, and no other */
+HAZARD(two_in_flight, "the next chunk is unmapped while the engine copies")
+{
+	struct batch b;
+	bool ok;
+
+	if (!two_in_flight(&b))
+		return KSFT_FAIL;
+	usleep(LULL_US);
+	ok = nr_unmapped(&b, getpid()) == 2 * NR_CHUNK;
+	ok = batch_release(&b) && all_copied(&b) && ok;
+	batch_free(&b);
+	return result(ok);
+}
+
+HAZARD(two_killed, "the process is killed with two chunks in flight")
+{
+	return killed_in_flight((NR_SPECIAL + NR_ORDINARY) / 4);
+}
+
+/* The last folio of the first chunk is for the CPU, and no other */
+HAZARD(two_fail, "the engine fails in the first of two chunks")
+{
+	struct outcome want = {
+		.offloaded = NR_ORDINARY - 1,
+		.cpu = 1,
+		.failed = 1,
+	};
+	struct batch b;
+	bool ok;
+
+	if (!two_init(&b))
+		return KSFT_FAIL;
+	b.fault = "fail_read";
+	ok = hold_two(&b) && batch_release(&b) && batch_check(&b, &want);
+	engine_set(b.fault, 0);
+	batch_free(&b);
+	return result(ok);
+}
+
+/*
+ * The engine may still read what it was given, so that stays. It is not given
+ * any more, and the CPU copies the other chunks.
+ */
+HAZARD(two_stuck, "the engine does not answer for the first of two chunks")
+{
+	struct outcome want = {
+		.cpu = NR_ORDINARY - NR_CHUNK,
+		.lost = NR_CHUNK,
+		.failed = NR_ORDINARY,
+	};
+	struct batch b;
+	bool ok;
+
+	if (dcbm_write("timeout_ms", TIMEOUT_MS) || !two_in_flight(&b))
+		return KSFT_FAIL;
+	ok = batch_join(&b) && batch_check(&b, &want);
+	ok &= engine_set("stall", 0) && wait_for(channel_is(" idle"));
+	ok = ok && batch_home(&b) && batch_run(&b) && all_copied(&b);
+	batch_free(&b);
+	return result(ok);
+}
+
+/* The answer counts, however late the task sees it */
+HAZARD(two_preempted, "the task does not run until long after the answer")
+{
+	const struct sched_param fifo = { .sched_priority = 1 };
+	uint64_t until;
+	cpu_set_t old, one;
+	struct batch b;
+	bool ok;
+
+	if (sched_getaffinity(0, sizeof(old), &old) || CPU_COUNT(&old) < 2)
+		return skip("needs two CPUs");
+	/* What migrates inherits that */
+	CPU_ZERO(&one);
+	CPU_SET(sched_getcpu(), &one);
+	if (dcbm_write("timeout_ms", TIMEOUT_MS) ||
+	    sched_setaffinity(0, sizeof(one), &one) || !two_in_flight(&b))
+		return KSFT_FAIL;
+
+	if (sched_setscheduler(0, SCHED_FIFO, &fifo))
+		ksft_exit_fail_perror("sched_setscheduler");
+	ok = engine_set("stall", 0);
+	until = now_ns() + HOG_MS * 1000000ULL;
+	while (now_ns() < until)
+		;
+	sched_setscheduler(0, SCHED_OTHER, &(struct sched_param) { });
+	sched_setaffinity(0, sizeof(old), &old);
+
+	ok = batch_join(&b) && all_copied(&b) && ok;
+	ok &= channel_is(" idle");
+	batch_free(&b);
+	return result(ok);
+}
+
+/* The CPU copies what was unmapped for a migrator that is gone by then */
+static const struct outcome rest_by_cpu = {
+	.offloaded = NR_CHUNK,
+	.cpu = NR_ORDINARY - NR_CHUNK,
+};
+
+HAZARD(two_unregister, "dcbm is turned off with two chunks in flight")
+{
+	struct batch b;
+	bool ok;
+
+	if (!two_in_flight(&b))
+		return KSFT_FAIL;
+	ok = waits_for_batch(DCBM_PARAMS "offloading", "N", &b, &rest_by_cpu);
+	ok &= !dcbm_write("offloading", "Y") && engine_find();
+	batch_free(&b);
+	return result(ok);
+}
+
+/*
+ * dma-sim stops before it tells anybody, so the folio that it was at fails. The
+ * CPU copies that, and all that come after it.
+ */
+HAZARD(two_unbind, "the engine is unbound with two chunks in flight")
+{
+	struct outcome want = {
+		.offloaded = NR_CHUNK - 1,
+		.cpu = NR_ORDINARY - (NR_CHUNK - 1),
+		.failed = NR_ORDINARY - (NR_CHUNK - 1),
+	};
+	struct batch b;
+	bool ok;
+
+	if (!two_in_flight(&b))
+		return KSFT_FAIL;
+	ok = !write_text(SIM_DRIVER "unbind", "dma-sim.0");
+	ok = batch_join(&b) && batch_check(&b, &want) && ok;
+	ok &= !write_text(SIM_DRIVER "bind", "dma-sim.0");
+	ok &= !dcbm_write("offloading", "N") &&
+	      !dcbm_write("offloading", "Y") && engine_find();
+	batch_free(&b);
+	return result(ok);
+}
+
+/* dcbm is off while the system sleeps, and on again afterwards */
+HAZARD(two_suspend, "the system goes to sleep with two chunks in flight")
+{
+	char offloading[8];
+	struct batch b;
+	bool ok;
+
+	/* It comes back when all tasks are frozen, a second later */
+	if (write_text("/sys/power/pm_test", "freezer"))
+		return skip("no pm_test");
+	write_text("/sys/module/suspend/parameters/pm_test_delay", "1");
+	if (!two_in_flight(&b))
+		return KSFT_FAIL;
+	ok = waits_for_batch("/sys/power/state", "freeze", &b, &rest_by_cpu);
+	ok &= !dcbm_read("offloading", offloading, sizeof(offloading)) &&
+	      *offloading == 'Y' && engine_find();
+	write_text("/sys/power/pm_test", "none");
+	batch_free(&b);
+	return result(ok);
+}
+
+static bool is_frozen(void)
+{
+	char events[64];
+
+	return !read_text(CGROUP "cgroup.events", events, sizeof(events)) &&
+	       strstr(events, "frozen 1");
+}
+
+/* A process freezes when nothing of it is in flight */
+HAZARD(two_frozen, "the process is frozen with two chunks in flight")
+{
+	unsigned long faults = engine_get("faults");
+	char text[16];
+	struct batch b;
+	pid_t child;
+	int status;
+	bool ok;
+
+	if (mkdir(CGROUP, 0755) ||
+	    write_text(CGROUP "cgroup.freeze", "0"))
+		return skip("no freezer of cgroups");
+	if (!two_init(&b))
+		return KSFT_FAIL;
+	child = fork();
+	if (!child)
+		_exit(!(hold_two(&b) && batch_join(&b) && all_copied(&b)));
+
+	ok = wait_for(engine_get("faults") != faults &&
+		      nr_unmapped(&b, child) == 2 * NR_CHUNK);
+	snprintf(text, sizeof(text), "%d", child);
+	ok &= !write_text(CGROUP "cgroup.procs", text) &&
+	      !write_text(CGROUP "cgroup.freeze", "1");
+	usleep(LULL_US);
+	if (is_frozen()) {
+		ksft_print_msg("the process is frozen with its batch in flight\n");
+		ok = false;
+	}
+	ok &= engine_set("stall", 0) && wait_for(is_frozen());
+	ok &= !nr_unmapped(&b, child);
+	write_text(CGROUP "cgroup.freeze", "0");
+	ok = waitpid(child, &status, 0) == child && !status && ok;
+	rmdir(CGROUP);
+	batch_free(&b);
+	return result(ok);
+}

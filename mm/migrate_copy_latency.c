@@ -29,6 +29,7 @@
 #include <linux/math64.h>
 #include <linux/minmax.h>
 #include <linux/mm.h>
+#include <linux/mmzone.h>
 #include <linux/sizes.h>
 #include <linux/string.h>
 #include <linux/sysfs.h>
@@ -41,11 +42,12 @@
 #define CPU_CHUNK_PAGES		512
 
 /*
- * By default, allow a third less than the CPU alone would need. Some chunks
- * take longer than the average, such as when the allocator frees a backlog of
- * pages.
+ * By default, allow less than the CPU alone would need, since some chunks take
+ * longer than the average: a third less where the allocator has lists for each
+ * CPU, of which it frees many pages at once, and otherwise a sixteenth.
  */
-#define CPU_LATENCY_MARGIN	3
+#define PCP_LATENCY_MARGIN	3
+#define CPU_LATENCY_MARGIN	16
 
 /* A migrator may refuse smaller batches, such as dcbm below 64 KiB */
 #define MIN_CHUNK_BYTES		SZ_128K
@@ -106,7 +108,8 @@ static u64 cpu_latency_ns(unsigned int order)
 
 	move += bytes_ns(PAGE_SIZE << order, migrate_cpu_copy_ns);
 	latency = nr * max(unmap, move);
-	return latency - latency / CPU_LATENCY_MARGIN;
+	return latency - latency / (order <= PAGE_ALLOC_COSTLY_ORDER ?
+				    PCP_LATENCY_MARGIN : CPU_LATENCY_MARGIN);
 }
 
 /*

@@ -49,8 +49,8 @@
 #define PCP_LATENCY_MARGIN	3
 #define CPU_LATENCY_MARGIN	16
 
-/* A migrator may refuse smaller batches, such as dcbm below 64 KiB */
-#define MIN_CHUNK_BYTES		SZ_128K
+/* A migrator may refuse smaller batches, such as dcbm with 4 KiB folios */
+#define MIN_CHUNK_BYTES		SZ_256K
 
 /* End a pause early by this time, since to wake up takes some */
 #define PAUSE_MARGIN_NS		(5 * NSEC_PER_USEC)

@@ -705,12 +705,25 @@ VISIBLE_IF_KUNIT unsigned int dcbm_nr_worth(size_t bytes, u64 busy_ns)
 	return nr;
 }
 
+/*
+ * A batch has to save the CPU more than it costs. The copy of a small folio is
+ * a smaller part of its migration, so there have to be twice as many bytes.
+ */
+static bool dcbm_is_worth_it(struct migrate_offload_batch *batch)
+{
+	size_t min = READ_ONCE(dcbm_min_batch_bytes);
+
+	if (batch->bytes < batch->nr * DCBM_MIN_BYTES)
+		min *= 2;
+	return batch->bytes >= min;
+}
+
 VISIBLE_IF_KUNIT int dcbm_submit_batch(struct migrate_offload_batch *batch)
 {
 	struct dcbm_job *job = dcbm_job(batch);
 	unsigned int max;
 
-	if (batch->bytes < READ_ONCE(dcbm_min_batch_bytes))
+	if (!dcbm_is_worth_it(batch))
 		return -EINVAL;
 
 	atomic_inc(&dcbm_batches);

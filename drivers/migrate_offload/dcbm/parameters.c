@@ -27,13 +27,14 @@
 #include "dcbm.h"
 
 /*
- * Offload bulk migrations. NUMA hint promotion and compaction move few folios
- * at a time while someone waits for them. Failing memory is left to the CPU,
- * which can survive an error when it reads.
+ * Compaction moves few small folios at a time, and so does a long-term pin while
+ * someone waits for it. Failing memory is left to the CPU, which can survive an
+ * error when it reads.
  */
 #define DCBM_DEFAULT_REASONS						\
 	(BIT(MR_MEMORY_HOTPLUG) | BIT(MR_SYSCALL) |			\
-	 BIT(MR_MEMPOLICY_MBIND) | BIT(MR_CONTIG_RANGE) |		\
+	 BIT(MR_MEMPOLICY_MBIND) | BIT(MR_NUMA_MISPLACED) |		\
+	 BIT(MR_CONTIG_RANGE) |						\
 	 BIT(MR_DEMOTION) | BIT(MR_DAMON))
 
 /* Parameters, and what turns the driver on and off */
@@ -45,7 +46,7 @@ static unsigned long dcbm_reasons = DCBM_DEFAULT_REASONS;
 bool dcbm_remote = true;
 VISIBLE_IF_KUNIT unsigned int dcbm_min_bytes = DCBM_MIN_BYTES;
 VISIBLE_IF_KUNIT bool dcbm_min_bytes_auto = true;
-unsigned int dcbm_min_batch_bytes = SZ_64K;
+unsigned int dcbm_min_batch_bytes = SZ_128K;
 unsigned int dcbm_patience_ms = 200;
 unsigned int dcbm_timeout_ms = 2000;
 char dcbm_engines[DCBM_MAX_ENGINES];
@@ -320,7 +321,7 @@ static const struct kernel_param_ops dcbm_min_batch_bytes_ops = {
 module_param_cb(min_batch_bytes, &dcbm_min_batch_bytes_ops,
 		&dcbm_min_batch_bytes, 0644);
 MODULE_PARM_DESC(min_batch_bytes,
-		 "Batches of fewer bytes are left to the CPU (default: 65536)");
+		 "Batches of fewer bytes, or of fewer than twice that in small folios, are left to the CPU (default: 131072)");
 
 module_param_named(remote, dcbm_remote, bool, 0644);
 MODULE_PARM_DESC(remote,

@@ -436,6 +436,7 @@ static int test_init(struct kunit *test)
 
 	t->timeout_ms = dcbm_timeout_ms;
 	t->min_batch_bytes = dcbm_min_batch_bytes;
+	dcbm_min_batch_bytes = 0;
 	t->migrated = atomic64_read(&dcbm_migrated);
 	t->failures = atomic64_read(&dcbm_failures);
 	prandom_seed_state(&t->rnd, 2026);
@@ -2351,14 +2352,28 @@ static void test_copy_min_batch_bytes(struct kunit *test)
 	struct dcbm_test *t = test->priv;
 
 	test_serve(test, 1);
-	test_add_many(test, 2, 0);
-	dcbm_min_batch_bytes = 2 * PAGE_SIZE + 1;
+	test_add_many(test, 2, 4);
+	dcbm_min_batch_bytes = 2 * SZ_64K + 1;
 	KUNIT_EXPECT_EQ(test, dcbm_submit_batch(&t->batch), -EINVAL);
 	KUNIT_EXPECT_EQ(test, t->chans[0].nr_txs, 0);
 	/* It was not to be copied, so that is no failure */
 	KUNIT_EXPECT_EQ(test, atomic64_read(&dcbm_failures), t->failures);
-	dcbm_min_batch_bytes = 2 * PAGE_SIZE;
+	dcbm_min_batch_bytes = 2 * SZ_64K;
 	KUNIT_EXPECT_EQ(test, test_run(test), 2);
+}
+
+/* There have to be twice as many bytes */
+static void test_copy_min_batch_small(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+
+	test_serve(test, 1);
+	test_add_many(test, 4, 0);
+	dcbm_min_batch_bytes = 2 * PAGE_SIZE + 1;
+	KUNIT_EXPECT_EQ(test, dcbm_submit_batch(&t->batch), -EINVAL);
+	KUNIT_EXPECT_EQ(test, t->chans[0].nr_txs, 0);
+	dcbm_min_batch_bytes = 2 * PAGE_SIZE;
+	KUNIT_EXPECT_EQ(test, test_run(test), 4);
 }
 
 static void test_copy_no_channel(struct kunit *test)
@@ -2568,6 +2583,7 @@ static struct kunit_case copy_test_cases[] = {
 	KUNIT_CASE(test_copy_slow_and_fast),
 	KUNIT_CASE(test_copy_slow_stuck),
 	KUNIT_CASE(test_copy_min_batch_bytes),
+	KUNIT_CASE(test_copy_min_batch_small),
 	KUNIT_CASE(test_copy_no_channel),
 	KUNIT_CASE(test_copy_faults),
 	KUNIT_CASE(test_copy_split),
@@ -2682,10 +2698,10 @@ static void test_submit_counts(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, test_take(&dc, 1), 1);
 	atomic64_set(&dcbm_failures, 0);
 	atomic64_set(&dcbm_migrated, 0);
-	dcbm_min_batch_bytes = SZ_64K + 1;
+	dcbm_min_batch_bytes = SZ_32K + 1;
 	KUNIT_EXPECT_EQ(test, dcbm_submit_batch(&t->batch), -EINVAL);
 	KUNIT_EXPECT_EQ(test, atomic64_read(&dcbm_failures), 0);
-	dcbm_min_batch_bytes = SZ_64K;
+	dcbm_min_batch_bytes = SZ_32K;
 	KUNIT_EXPECT_EQ(test, dcbm_submit_batch(&t->batch), -EBUSY);
 	KUNIT_EXPECT_EQ(test, atomic64_read(&dcbm_failures), 16);
 	dcbm_put(&dc, 1);

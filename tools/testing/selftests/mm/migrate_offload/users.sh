@@ -19,6 +19,8 @@
 #
 # Environment:
 #   KO_DIR    load dcbm from there, see testlib.sh
+#   SMALL, LARGE
+#             how many small folios and folios of PMD size are held (4 MiB of each)
 
 # shellcheck disable=SC2317,SC2329 # functions are called by their names
 # shellcheck disable=SC2034,SC2154 # variables are shared with the library
@@ -39,8 +41,8 @@ DAMON=/sys/kernel/mm/damon/admin/kdamonds
 
 # Pages that are held: 4 MiB in small folios, 4 MiB in large ones
 PAGE_SIZE=$(getconf PAGESIZE)
-SMALL=$((4 * 1024 * 1024 / PAGE_SIZE))
-LARGE=2
+SMALL=${SMALL:-$((4 * 1024 * 1024 / PAGE_SIZE))}
+LARGE=${LARGE:-2}
 
 undo=()			# commands that restore what was changed, in order
 answer=			# of the holder

@@ -146,7 +146,8 @@ HAZARD(stuck_source, "memory that an engine which is stuck may read")
 	if (!have_block)
 		ksft_print_msg("no memory block of ours can go offline\n");
 
-	ok = ok && !dcbm_write("timeout_ms", "200") &&
+	/* In less time, an engine of a debug kernel gets less than all at once */
+	ok = ok && !dcbm_write("timeout_ms", "2000") &&
 	     batch_give_up(&b, want.offloaded) && batch_check_unmoved(&b) &&
 	     channel_is(" stuck");
 	if (ok) {

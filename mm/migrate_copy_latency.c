@@ -43,13 +43,14 @@
 
 /*
  * By default, allow less than the CPU alone would need, since some chunks take
- * longer than the average: a third less where the allocator has lists for each
- * CPU, of which it frees many pages at once, and otherwise a sixteenth.
+ * longer than the average: a third less up to PAGE_ALLOC_COSTLY_ORDER, since
+ * the allocator frees such pages in bulk from its lists for each CPU, and a
+ * sixteenth less above.
  */
 #define PCP_LATENCY_MARGIN	3
 #define CPU_LATENCY_MARGIN	16
 
-/* A migrator may refuse smaller batches, such as dcbm with 4 KiB folios */
+/* By default, dcbm refuses smaller batches of folios below 16 KiB */
 #define MIN_CHUNK_BYTES		SZ_256K
 
 /* End a pause early by this time, since to wake up takes some */

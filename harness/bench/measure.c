@@ -315,7 +315,7 @@ static int compare(const void *a, const void *b)
 	       *(const double *)a > *(const double *)b;
 }
 
-/* The mean of the middle half: of two modes, a median takes one or the other */
+/* The mean of the middle half. Values may have two modes, and a median jumps. */
 static double middle(double *values, int nr)
 {
 	int first = nr / 4, i;

@@ -2,9 +2,8 @@
 /*
  * DMA core batch migrator: its channels
  *
- * Which channels there are, what state each is in, and who owns it: claiming,
- * testing, giving to batches, recovery, and release, also of those that their
- * driver unregisters.
+ * Claim channels, test them, lend them to batches, recover them after a late
+ * answer, and release them, also when their driver unregisters them.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * DMA core batch migrator
+ * DMA core batch migrator: copying a batch
  *
- * Copies batches of folios for page migration with the memory to memory
+ * dcbm copies batches of folios for page migration with the memory to memory
  * channels of dmaengine. A batch is spread by bytes over the channels that are
  * free; if none is, the CPU copies it. Each channel gets a contiguous share,
  * which is mapped as one scatterlist a side, and cut into descriptors. The core
@@ -11,8 +11,8 @@
  * CPU copies all others.
  *
  * An engine that can copy a list of segments gets the whole share as one
- * descriptor, and answers once. How far it says that it got tells which folios
- * are good if it fails.
+ * descriptor, and answers once. If the list fails, its residue tells which
+ * folios were copied.
  *
  * An engine that stops answering is the one thing that the CPU cannot make up
  * for at once, since it may still read the sources and write to the
@@ -706,8 +706,8 @@ VISIBLE_IF_KUNIT unsigned int dcbm_nr_worth(size_t bytes, u64 busy_ns)
 }
 
 /*
- * A batch has to save the CPU more than it costs. The copy of a small folio is
- * a smaller part of its migration, so there have to be twice as many bytes.
+ * A batch has to save the CPU more than it costs. Copying is a smaller part of
+ * migrating a small folio, so a batch of small folios needs twice the minimum.
  */
 static bool dcbm_is_worth_it(struct migrate_offload_batch *batch)
 {

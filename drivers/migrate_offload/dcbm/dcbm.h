@@ -36,9 +36,9 @@
  */
 #define DCBM_PATIENCE		16
 /*
- * Without lists, each folio has a descriptor and mostly an interrupt of its
- * own. That costs the CPU more instructions than to copy 4 KiB, and fewer than
- * 16.
+ * Without lists, each folio needs a descriptor and mostly an interrupt. They
+ * cost the CPU more instructions than a copy of 4 KiB, and fewer than one of 16
+ * KiB. A batch whose folios average less needs twice min_batch_bytes.
  */
 #define DCBM_MIN_BYTES		SZ_16K
 /* Names of drivers in "engines", with commas */

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * DMA core batch migrator: its parameters, and what turns it on and off
+ * DMA core batch migrator: parameters, and turning dcbm on and off
  *
- * Besides the operator, that is sleep of the system, reboot, and the module's
- * unloading.
+ * The operator turns dcbm on and off. Sleep of the system, a reboot and the
+ * unloading of the module turn it off, too; it is on again after sleep.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -27,9 +27,9 @@
 #include "dcbm.h"
 
 /*
- * Compaction moves few small folios at a time, and so does a long-term pin while
- * someone waits for it. Failing memory is left to the CPU, which can survive an
- * error when it reads.
+ * Compaction of small folios gains nothing from engines. A long-term pin
+ * migrates few folios, and a task waits for it. Failing memory is left to the
+ * CPU, which can survive an error when it reads.
  */
 #define DCBM_DEFAULT_REASONS						\
 	(BIT(MR_MEMORY_HOTPLUG) | BIT(MR_SYSCALL) |			\
@@ -321,7 +321,7 @@ static const struct kernel_param_ops dcbm_min_batch_bytes_ops = {
 module_param_cb(min_batch_bytes, &dcbm_min_batch_bytes_ops,
 		&dcbm_min_batch_bytes, 0644);
 MODULE_PARM_DESC(min_batch_bytes,
-		 "Batches of fewer bytes, or of fewer than twice that in small folios, are left to the CPU (default: 131072)");
+		 "Batches of fewer bytes are left to the CPU; twice as many are needed if folios average less than 16 KiB (default: 131072)");
 
 module_param_named(remote, dcbm_remote, bool, 0644);
 MODULE_PARM_DESC(remote,

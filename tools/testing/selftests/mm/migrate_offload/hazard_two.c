@@ -20,7 +20,7 @@
 
 /* Folios of a chunk, of which a batch makes four */
 #define NR_CHUNK	(NR_ORDINARY / 4)
-/* How long dcbm waits for an engine here, and a hog does not let it run */
+/* dcbm waits at most this long for an engine, and a hog runs for longer */
 #define TIMEOUT_MS	"1000"
 #define HOG_MS		1500
 
@@ -102,7 +102,7 @@ HAZARD(two_killed, "the process is killed with two chunks in flight")
 	return killed_in_flight((NR_SPECIAL + NR_ORDINARY) / 4);
 }
 
-/* The last folio of the first chunk is for the CPU, and no other */
+/* The CPU copies only the last folio of the first chunk */
 HAZARD(two_fail, "the engine fails in the first of two chunks")
 {
 	struct outcome want = {
@@ -123,8 +123,8 @@ HAZARD(two_fail, "the engine fails in the first of two chunks")
 }
 
 /*
- * The engine may still read what it was given, so that stays. It is not given
- * any more, and the CPU copies the other chunks.
+ * The engine may still read the folios of the first chunk, so they stay where
+ * they are. dcbm gives it no other, and the CPU copies the other chunks.
  */
 HAZARD(two_stuck, "the engine does not answer for the first of two chunks")
 {
@@ -156,7 +156,7 @@ HAZARD(two_preempted, "the task does not run until long after the answer")
 
 	if (sched_getaffinity(0, sizeof(old), &old) || CPU_COUNT(&old) < 2)
 		return skip("needs two CPUs");
-	/* What migrates inherits that */
+	/* The thread that migrates inherits this CPU */
 	CPU_ZERO(&one);
 	CPU_SET(sched_getcpu(), &one);
 	if (dcbm_write("timeout_ms", TIMEOUT_MS) ||
@@ -198,8 +198,8 @@ HAZARD(two_unregister, "dcbm is turned off with two chunks in flight")
 }
 
 /*
- * dma-sim stops before it tells anybody, so the folio that it was at fails. The
- * CPU copies that, and all that come after it.
+ * dma-sim stops its channels before dmaengine notifies dcbm, so the folio that
+ * is being copied fails. The CPU copies that folio and all later ones.
  */
 HAZARD(two_unbind, "the engine is unbound with two chunks in flight")
 {
@@ -229,7 +229,7 @@ HAZARD(two_suspend, "the system goes to sleep with two chunks in flight")
 	struct batch b;
 	bool ok;
 
-	/* It comes back when all tasks are frozen, a second later */
+	/* The system freezes all tasks, waits for a second, and resumes */
 	if (write_text("/sys/power/pm_test", "freezer"))
 		return skip("no pm_test");
 	write_text("/sys/module/suspend/parameters/pm_test_delay", "1");
@@ -251,7 +251,7 @@ static bool is_frozen(void)
 	       strstr(events, "frozen 1");
 }
 
-/* A process freezes when nothing of it is in flight */
+/* A process freezes only after its batch has ended */
 HAZARD(two_frozen, "the process is frozen with two chunks in flight")
 {
 	unsigned long faults = engine_get("faults");

@@ -80,8 +80,9 @@ bool file_verify(int fd, const struct region *r, uint64_t gen);
 #define LULL_US		200000
 
 /*
- * Write @text to the file @path in a thread of its own: that has to return when
- * the batch ends, and not before. Release the batch; has @want become of it?
+ * Write @text to the file @path in another thread while @b is held, and then
+ * release @b. Return true if the write succeeded, but not before the release,
+ * and the outcome is @want.
  */
 bool waits_for_batch(const char *path, const char *text, struct batch *b,
 		     const struct outcome *want);

@@ -38,7 +38,7 @@
 /* ---- an engine of dma-sim ---------------------------------------------- */
 
 bool engine_find(void);
-/* Is it in this state, as " stuck"? */
+/* Return whether dcbm's channel is in @state, such as " stuck" */
 bool channel_is(const char *state);
 bool engine_set(const char *knob, unsigned long val);
 unsigned long engine_get(const char *knob);
@@ -68,7 +68,7 @@ struct batch {
 	int *nodes;
 	int *status;
 	int *where;
-	/* A knob that has the folio fail which batch_hold() stops at, or NULL */
+	/* A knob that fails the folio at which batch_hold() stops, or NULL */
 	const char *fault;
 	long ret;
 	int err;
@@ -87,8 +87,8 @@ struct outcome {
 	long offloaded;		/* copied by the engine */
 	long cpu;		/* copied by the CPU, those that failed too */
 	long unmoved;		/* special ones that stayed where they were */
-	long lost;		/* the same of ordinary ones */
-	long failed;		/* that the engine should have copied */
+	long lost;		/* ordinary ones that stayed where they were */
+	long failed;		/* should have been copied by the engine */
 };
 
 bool batch_init(struct batch *b, size_t nr_special);

@@ -47,8 +47,8 @@
  * the allocator frees such pages in bulk from its lists for each CPU, and a
  * sixteenth less above.
  */
-#define PCP_LATENCY_MARGIN	3
-#define CPU_LATENCY_MARGIN	16
+#define SMALL_LATENCY_MARGIN	3
+#define LARGE_LATENCY_MARGIN	16
 
 /* By default, dcbm refuses smaller batches of folios below 16 KiB */
 #define MIN_CHUNK_BYTES		SZ_256K
@@ -110,7 +110,8 @@ static u64 cpu_latency_ns(unsigned int order)
 	move += bytes_ns(PAGE_SIZE << order, migrate_cpu_copy_ns);
 	latency = nr * max(unmap, move);
 	return latency - latency / (order <= PAGE_ALLOC_COSTLY_ORDER ?
-				    PCP_LATENCY_MARGIN : CPU_LATENCY_MARGIN);
+				    SMALL_LATENCY_MARGIN :
+				    LARGE_LATENCY_MARGIN);
 }
 
 /*

@@ -25,7 +25,6 @@
 #include <linux/mutex.h>
 #include <linux/notifier.h>
 #include <linux/rcupdate.h>
-#include <linux/reboot.h>
 #include <linux/scatterlist.h>
 #include <linux/sched/isolation.h>
 #include <linux/sizes.h>

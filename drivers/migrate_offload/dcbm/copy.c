@@ -707,14 +707,14 @@ VISIBLE_IF_KUNIT unsigned int dcbm_nr_worth(size_t bytes, u64 busy_ns)
 
 /*
  * A batch has to save the CPU more than it costs. Copying is a smaller part of
- * migrating a small folio, so a batch of small folios needs twice the minimum.
+ * migrating a small folio, so a batch of small folios needs half as much again.
  */
 static bool dcbm_is_worth_it(struct migrate_offload_batch *batch)
 {
 	size_t min = READ_ONCE(dcbm_min_batch_bytes);
 
 	if (batch->bytes < batch->nr * DCBM_MIN_BYTES)
-		min *= 2;
+		min += min / 2;
 	return batch->bytes >= min;
 }
 

@@ -38,7 +38,7 @@
 /*
  * Without lists, each folio needs a descriptor and mostly an interrupt. They
  * cost the CPU more instructions than a copy of 4 KiB, and fewer than one of 16
- * KiB. A batch whose folios average less needs twice min_batch_bytes.
+ * KiB. A batch whose folios average less needs 3 / 2 of min_batch_bytes.
  */
 #define DCBM_MIN_BYTES		SZ_16K
 /* Names of drivers in "engines", with commas */
@@ -53,6 +53,9 @@
 #define DCBM_TOKEN_SHARE	GENMASK_ULL(47, 12)
 #define DCBM_TOKEN_DESC		GENMASK_ULL(11, 0)
 static_assert(DCBM_MAX_SEGS <= 1 << 12);
+
+struct kernel_param;
+struct notifier_block;
 
 enum dcbm_state {
 	DCBM_IDLE,		/* in service, nobody uses it */

@@ -28,8 +28,10 @@
 
 /*
  * Compaction of small folios gains nothing from engines. A long-term pin
- * migrates few folios, and a task waits for it. Failing memory is left to the
- * CPU, which can survive an error when it reads.
+ * migrates few folios, and a task waits for it. So does one that faults on
+ * memory which NUMA balancing migrates, but for less time than the CPU would
+ * need; for timeout_ms at most if the engine hangs. Failing memory is left to
+ * the CPU, which can survive an error when it reads.
  */
 #define DCBM_DEFAULT_REASONS						\
 	(BIT(MR_MEMORY_HOTPLUG) | BIT(MR_SYSCALL) |			\
@@ -321,7 +323,7 @@ static const struct kernel_param_ops dcbm_min_batch_bytes_ops = {
 module_param_cb(min_batch_bytes, &dcbm_min_batch_bytes_ops,
 		&dcbm_min_batch_bytes, 0644);
 MODULE_PARM_DESC(min_batch_bytes,
-		 "Batches of fewer bytes are left to the CPU; twice as many are needed if folios average less than 16 KiB (default: 131072)");
+		 "Batches of fewer bytes are left to the CPU; half as many again are needed if folios average less than 16 KiB (default: 131072)");
 
 module_param_named(remote, dcbm_remote, bool, 0644);
 MODULE_PARM_DESC(remote,

@@ -2362,18 +2362,18 @@ static void test_copy_min_batch_bytes(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, test_run(test), 2);
 }
 
-/* There have to be twice as many bytes */
+/* There have to be half as many bytes again */
 static void test_copy_min_batch_small(struct kunit *test)
 {
 	struct dcbm_test *t = test->priv;
 
 	test_serve(test, 1);
-	test_add_many(test, 4, 0);
-	dcbm_min_batch_bytes = 2 * PAGE_SIZE + 1;
+	test_add_many(test, 3, 0);
+	dcbm_min_batch_bytes = 2 * PAGE_SIZE + 2;
 	KUNIT_EXPECT_EQ(test, dcbm_submit_batch(&t->batch), -EINVAL);
 	KUNIT_EXPECT_EQ(test, t->chans[0].nr_txs, 0);
 	dcbm_min_batch_bytes = 2 * PAGE_SIZE;
-	KUNIT_EXPECT_EQ(test, test_run(test), 4);
+	KUNIT_EXPECT_EQ(test, test_run(test), 3);
 }
 
 static void test_copy_no_channel(struct kunit *test)
@@ -2698,7 +2698,7 @@ static void test_submit_counts(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, test_take(&dc, 1), 1);
 	atomic64_set(&dcbm_failures, 0);
 	atomic64_set(&dcbm_migrated, 0);
-	dcbm_min_batch_bytes = SZ_32K + 1;
+	dcbm_min_batch_bytes = SZ_64K;
 	KUNIT_EXPECT_EQ(test, dcbm_submit_batch(&t->batch), -EINVAL);
 	KUNIT_EXPECT_EQ(test, atomic64_read(&dcbm_failures), 0);
 	dcbm_min_batch_bytes = SZ_32K;

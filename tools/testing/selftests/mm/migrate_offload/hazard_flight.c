@@ -5,7 +5,6 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -92,6 +91,10 @@ int killed_in_flight(size_t chunk)
 		/* It does not inherit the page tables of shared memory */
 		region_fill(&special, 7);
 		if (!batch_home(&b) || !batch_hold(&b, chunk))
+			_exit(1);
+		/* Ordinary folios of the next chunk are unmapped as well */
+		if (chunk < b.nr && !wait_for(nr_unmapped(&b, getpid()) ==
+					      2 * chunk - NR_SPECIAL))
 			_exit(1);
 		kill(getpid(), SIGKILL);
 		pause();

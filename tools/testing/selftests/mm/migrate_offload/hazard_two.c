@@ -4,10 +4,12 @@
  * and the task that migrates sleeps.
  */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include <sys/stat.h>
@@ -24,27 +26,9 @@
 #define TIMEOUT_MS	"1000"
 #define HOG_MS		1500
 
+#define FAIR_SERVER	"/sys/kernel/debug/sched/fair_server/cpu%d/runtime"
 #define SIM_DRIVER	"/sys/bus/platform/drivers/dma-sim/"
 #define CGROUP		"/sys/fs/cgroup/migrate_offload/"
-
-/* How many ordinary folios does a process have that are not mapped? */
-static size_t nr_unmapped(struct batch *b, pid_t pid)
-{
-	char path[64];
-	size_t i, nr = 0;
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/%d/pagemap", pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		ksft_exit_fail_perror(path);
-	/* Without touching any */
-	for (i = 0; i < b->ordinary.nr; i++)
-		nr += !(pagemap_get_entry(fd, (char *)b->ordinary.mem +
-					  i * psize()) >> 63);
-	close(fd);
-	return nr;
-}
 
 /* Hold the first of four chunks, until the next one is unmapped as well */
 static bool hold_two(struct batch *b)
@@ -75,12 +59,7 @@ static bool two_in_flight(struct batch *b)
 	return false;
 }
 
-static bool all_copied(struct batch *b)
-{
-	struct outcome want = { .offloaded = NR_ORDINARY };
-
-	return batch_check(b, &want);
-}
+static const struct outcome all_copied = { .offloaded = NR_ORDINARY };
 
 /* While an engine copies a chunk, the next one is unmapped, and no other */
 HAZARD(two_in_flight, "the next chunk is unmapped while the engine copies")
@@ -92,7 +71,7 @@ HAZARD(two_in_flight, "the next chunk is unmapped while the engine copies")
 		return KSFT_FAIL;
 	usleep(LULL_US);
 	ok = nr_unmapped(&b, getpid()) == 2 * NR_CHUNK;
-	ok = batch_release(&b) && all_copied(&b) && ok;
+	ok = batch_release(&b) && batch_check(&b, &all_copied) && ok;
 	batch_free(&b);
 	return result(ok);
 }
@@ -136,11 +115,13 @@ HAZARD(two_stuck, "the engine does not answer for the first of two chunks")
 	struct batch b;
 	bool ok;
 
-	if (dcbm_write("timeout_ms", TIMEOUT_MS) || !two_in_flight(&b))
+	if (!set_for_test(DCBM_PARAMS "timeout_ms", TIMEOUT_MS) ||
+	    !two_in_flight(&b))
 		return KSFT_FAIL;
 	ok = batch_join(&b) && batch_check(&b, &want);
 	ok &= engine_set("stall", 0) && wait_for(channel_is(" idle"));
-	ok = ok && batch_home(&b) && batch_run(&b) && all_copied(&b);
+	ok = ok && batch_home(&b) && batch_run(&b) &&
+	     batch_check(&b, &all_copied);
 	batch_free(&b);
 	return result(ok);
 }
@@ -149,18 +130,26 @@ HAZARD(two_stuck, "the engine does not answer for the first of two chunks")
 HAZARD(two_preempted, "the task does not run until long after the answer")
 {
 	const struct sched_param fifo = { .sched_priority = 1 };
+	int cpu = sched_getcpu();
+	char path[96];
 	uint64_t until;
-	cpu_set_t old, one;
+	cpu_set_t set;
 	struct batch b;
 	bool ok;
 
-	if (sched_getaffinity(0, sizeof(old), &old) || CPU_COUNT(&old) < 2)
+	if (sched_getaffinity(0, sizeof(set), &set) || CPU_COUNT(&set) < 2)
 		return skip("needs two CPUs");
+	/* Or the scheduler gives others a part of each second */
+	snprintf(path, sizeof(path), FAIR_SERVER, cpu);
+	if (!access(path, F_OK) && !set_for_test(path, "0"))
+		return KSFT_FAIL;
+	set_for_test("/proc/sys/kernel/sched_rt_runtime_us", "-1");
+
 	/* The thread that migrates inherits this CPU */
-	CPU_ZERO(&one);
-	CPU_SET(sched_getcpu(), &one);
-	if (dcbm_write("timeout_ms", TIMEOUT_MS) ||
-	    sched_setaffinity(0, sizeof(one), &one) || !two_in_flight(&b))
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	if (!set_for_test(DCBM_PARAMS "timeout_ms", TIMEOUT_MS) ||
+	    sched_setaffinity(0, sizeof(set), &set) || !two_in_flight(&b))
 		return KSFT_FAIL;
 
 	if (sched_setscheduler(0, SCHED_FIFO, &fifo))
@@ -169,10 +158,13 @@ HAZARD(two_preempted, "the task does not run until long after the answer")
 	until = now_ns() + HOG_MS * 1000000ULL;
 	while (now_ns() < until)
 		;
+	if (b.done) {
+		ksft_print_msg("the task has run\n");
+		ok = false;
+	}
 	sched_setscheduler(0, SCHED_OTHER, &(struct sched_param) { });
-	sched_setaffinity(0, sizeof(old), &old);
 
-	ok = batch_join(&b) && all_copied(&b) && ok;
+	ok = batch_join(&b) && batch_check(&b, &all_copied) && ok;
 	ok &= channel_is(" idle");
 	batch_free(&b);
 	return result(ok);
@@ -215,6 +207,7 @@ HAZARD(two_unbind, "the engine is unbound with two chunks in flight")
 		return KSFT_FAIL;
 	ok = !write_text(SIM_DRIVER "unbind", "dma-sim.0");
 	ok = batch_join(&b) && batch_check(&b, &want) && ok;
+	ok &= channel_is(" gone");
 	ok &= !write_text(SIM_DRIVER "bind", "dma-sim.0");
 	ok &= !dcbm_write("offloading", "N") &&
 	      !dcbm_write("offloading", "Y") && engine_find();
@@ -222,23 +215,46 @@ HAZARD(two_unbind, "the engine is unbound with two chunks in flight")
 	return result(ok);
 }
 
+static bool is_off(void)
+{
+	char offloading[8];
+
+	return !dcbm_read("offloading", offloading, sizeof(offloading)) &&
+	       *offloading == 'N';
+}
+
+static void *suspend(void *err)
+{
+	*(int *)err = write_text("/sys/power/state", "freeze");
+	return NULL;
+}
+
 /* dcbm is off while the system sleeps, and on again afterwards */
 HAZARD(two_suspend, "the system goes to sleep with two chunks in flight")
 {
-	char offloading[8];
+	pthread_t thread;
 	struct batch b;
 	bool ok;
+	int err;
 
 	/* The system freezes all tasks, waits for a second, and resumes */
-	if (write_text("/sys/power/pm_test", "freezer"))
+	if (!set_for_test("/sys/power/pm_test", "freezer"))
 		return skip("no pm_test");
-	write_text("/sys/module/suspend/parameters/pm_test_delay", "1");
+	set_for_test("/sys/module/suspend/parameters/pm_test_delay", "1");
 	if (!two_in_flight(&b))
 		return KSFT_FAIL;
-	ok = waits_for_batch("/sys/power/state", "freeze", &b, &rest_by_cpu);
-	ok &= !dcbm_read("offloading", offloading, sizeof(offloading)) &&
-	      *offloading == 'Y' && engine_find();
-	write_text("/sys/power/pm_test", "none");
+	if (pthread_create(&thread, NULL, suspend, &err))
+		ksft_exit_fail_msg("cannot start a thread\n");
+	/* It waits in dcbm for the first chunk */
+	ok = wait_for(is_off());
+	usleep(LULL_US);
+	ok &= !b.done;
+	ok &= batch_release(&b);
+	pthread_join(thread, NULL);
+	if (err)
+		ksft_print_msg("suspend: %s\n", strerror(-err));
+	ok = batch_check(&b, &rest_by_cpu) && ok && !err;
+	ok &= wait_for(!is_off()) && engine_find();
 	batch_free(&b);
 	return result(ok);
 }
@@ -251,6 +267,11 @@ static bool is_frozen(void)
 	       strstr(events, "frozen 1");
 }
 
+static void cgroup_remove(void)
+{
+	rmdir(CGROUP);
+}
+
 /* A process freezes only after its batch has ended */
 HAZARD(two_frozen, "the process is frozen with two chunks in flight")
 {
@@ -261,14 +282,17 @@ HAZARD(two_frozen, "the process is frozen with two chunks in flight")
 	int status;
 	bool ok;
 
-	if (mkdir(CGROUP, 0755) ||
-	    write_text(CGROUP "cgroup.freeze", "0"))
+	if (mkdir(CGROUP, 0755) && errno != EEXIST)
+		return skip("no cgroups");
+	atexit(cgroup_remove);
+	if (write_text(CGROUP "cgroup.freeze", "0"))
 		return skip("no freezer of cgroups");
 	if (!two_init(&b))
 		return KSFT_FAIL;
 	child = fork();
 	if (!child)
-		_exit(!(hold_two(&b) && batch_join(&b) && all_copied(&b)));
+		_exit(!(hold_two(&b) && batch_join(&b) &&
+			batch_check(&b, &all_copied)));
 
 	ok = wait_for(engine_get("faults") != faults &&
 		      nr_unmapped(&b, child) == 2 * NR_CHUNK);
@@ -284,7 +308,7 @@ HAZARD(two_frozen, "the process is frozen with two chunks in flight")
 	ok &= !nr_unmapped(&b, child);
 	write_text(CGROUP "cgroup.freeze", "0");
 	ok = waitpid(child, &status, 0) == child && !status && ok;
-	rmdir(CGROUP);
+	cgroup_remove();
 	batch_free(&b);
 	return result(ok);
 }

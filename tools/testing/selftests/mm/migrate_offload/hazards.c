@@ -210,11 +210,44 @@ static void settings_restore(void)
 			write_text(settings[i].path, settings[i].saved);
 }
 
+/* What tests have set, to be put back when each has ended */
+static struct {
+	char path[96];
+	char saved[256];
+} changed[8];
+static unsigned int nr_changed;
+
+bool set_for_test(const char *path, const char *val)
+{
+	char saved[256];
+
+	if (nr_changed == ARRAY_SIZE(changed) ||
+	    read_text(path, saved, sizeof(saved)) || write_text(path, val))
+		return false;
+	strncpy(changed[nr_changed].path, path,
+		sizeof(changed[nr_changed].path) - 1);
+	strcpy(changed[nr_changed++].saved, saved);
+	return true;
+}
+
+static cpu_set_t all_cpus;
+
+static void test_restore(void)
+{
+	while (nr_changed--)
+		write_text(changed[nr_changed].path, changed[nr_changed].saved);
+	nr_changed = 0;
+	sched_setscheduler(0, SCHED_OTHER, &(struct sched_param) { });
+	sched_setaffinity(0, sizeof(all_cpus), &all_cpus);
+}
+
 static void settings_make(void)
 {
 	unsigned int i;
 
 	atexit(settings_restore);
+	sched_getaffinity(0, sizeof(all_cpus), &all_cpus);
+	atexit(test_restore);
 	for (i = 0; i < ARRAY_SIZE(settings); i++)
 		if (!read_text(settings[i].path, settings[i].saved,
 			       sizeof(settings[i].saved)))
@@ -345,12 +378,12 @@ static void hazard_run(struct hazard *h)
 	*why = '\0';
 	/* A chunk has room for all folios that a test holds */
 	batch_limit_set(2UL << 20);
-	dcbm_write("timeout_ms", HOLD_MS);
 	/* For dcbm to forget how slow an engine is that was held */
 	if (dcbm_write("offloading", "N") || dcbm_write("offloading", "Y") ||
 	    !engine_find())
 		ksft_exit_fail_msg("dcbm has lost its engine\n");
 	ret = h->run();
+	test_restore();
 	engine_set("stall", 0);
 	if (kernel_complained())
 		ret = KSFT_FAIL;

@@ -76,6 +76,9 @@ int move_special(struct region *special, uint64_t gen);
 /* Has the file the content of @gen? @r was mapped, and is replaced. */
 bool file_verify(int fd, const struct region *r, uint64_t gen);
 
+/* Write @val to the file @path, until the test has ended */
+bool set_for_test(const char *path, const char *val);
+
 /* How long to watch that something does not happen, in microseconds */
 #define LULL_US		200000
 

@@ -282,6 +282,24 @@ bool batch_run(struct batch *b)
 	return batch_start(b, node_b) && batch_join(b);
 }
 
+size_t nr_unmapped(struct batch *b, pid_t pid)
+{
+	char path[64];
+	size_t i, nr = 0;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/pagemap", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		ksft_exit_fail_perror(path);
+	/* Without touching any */
+	for (i = 0; i < b->ordinary.nr; i++)
+		nr += !(pagemap_get_entry(fd, (char *)b->ordinary.mem +
+					  i * psize()) >> 63);
+	close(fd);
+	return nr;
+}
+
 static bool is(const char *what, long want, long got)
 {
 	if (want == ANY || got == want)

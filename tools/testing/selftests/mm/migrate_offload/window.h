@@ -100,6 +100,8 @@ bool batch_give_up(struct batch *b, unsigned long nr_descs);
 bool batch_release(struct batch *b);
 bool batch_join(struct batch *b);
 bool batch_run(struct batch *b);
+/* How many ordinary folios does a process have that are not mapped? */
+size_t nr_unmapped(struct batch *b, pid_t pid);
 bool batch_check(struct batch *b, const struct outcome *want);
 bool batch_check_unmoved(struct batch *b);
 

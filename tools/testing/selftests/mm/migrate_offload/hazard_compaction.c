@@ -61,17 +61,25 @@ static bool zram_verify(int fd, unsigned long from, unsigned long step)
 }
 
 /* True if an engine was made use of */
-static bool compact(void)
+static bool compact(bool buffers)
 {
 	struct counters before, now;
+	long moves = probe_hits(BUFFER_MOVES);
 	unsigned int i;
 
 	read_counters(&before);
+	now = before;
 	dcbm_write("reason_mask", "compaction");
-	for (i = 0; i < 3; i++)
+	/* It does not find what we want moved each time */
+	for (i = 0; i < 12; i++) {
 		write_text("/proc/sys/vm/compact_memory", "1");
+		read_counters(&now);
+		if (i >= 2 && now.migrated != before.migrated &&
+		    (!buffers || moves == ANY ||
+		     probe_hits(BUFFER_MOVES) != moves))
+			break;
+	}
 	dcbm_write("reason_mask", REASON);
-	read_counters(&now);
 	ksft_print_msg("%lu folios were offloaded in compaction\n",
 		       now.migrated - before.migrated);
 	return now.migrated != before.migrated;
@@ -92,7 +100,7 @@ static bool compact_around(int zram, int file)
 			return false;
 		}
 	}
-	return compact();
+	return compact(false);
 }
 
 static bool file_odd_verify(const struct region *r)
@@ -200,7 +208,7 @@ static bool compact_ext4_file(int fd)
 
 	copies = probe_hits(CPU_COPIES);
 	moves = probe_hits(BUFFER_MOVES);
-	ok = compact();
+	ok = compact(true);
 	if (moves != ANY) {
 		copies = probe_hits(CPU_COPIES) - copies;
 		moves = probe_hits(BUFFER_MOVES) - moves;

@@ -159,7 +159,7 @@ profile: build
 # Not a kernel, only the selftest
 bench-hw: packages edited-tree plot-packages
 	@mkdir -p $(KBUILD) $(BUILD)/bench
-	@harness/kbuild/selftests $(TREE) $(KBUILD) $(SELFTESTS)
+	@harness/kbuild/selftests -o $(TREE) $(KBUILD) $(SELFTESTS)
 	@harness/bench/bench-hw -p $(SELFTESTS)/mm/migrate_offload/bench -o $(BUILD)/bench/hw.csv $(BENCH_ARGS)
 
 check: packages $(if $(GROUP),edited-tree,series)

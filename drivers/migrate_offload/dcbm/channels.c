@@ -508,15 +508,22 @@ VISIBLE_IF_KUNIT int dcbm_chan_init(struct dcbm_chan *dc, struct dma_chan *chan)
 	return min(ret, 0);
 }
 
-static bool dcbm_has_chan(struct dma_chan *chan)
+/* Return the entry of @chan, or NULL if it is not ours */
+static struct dcbm_chan *dcbm_entry(struct dma_chan *chan)
 {
 	struct dcbm_chan *dc;
 
-	guard(spinlock)(&dcbm_lock);
+	lockdep_assert_held(&dcbm_lock);
 	list_for_each_entry(dc, &dcbm_chans, node)
 		if (dc->chan == chan)
-			return true;
-	return false;
+			return dc;
+	return NULL;
+}
+
+static bool dcbm_has_chan(struct dma_chan *chan)
+{
+	guard(spinlock)(&dcbm_lock);
+	return dcbm_entry(chan);
 }
 
 /* The channel that dmaengine would have clients on this CPU share */
@@ -884,14 +891,12 @@ static bool dcbm_mark_leaving(struct dma_chan *chan)
 	struct dcbm_chan *dc;
 
 	guard(spinlock)(&dcbm_lock);
-	list_for_each_entry(dc, &dcbm_chans, node) {
-		guard(spinlock_irq)(&dc->lock);
-		if (dc->chan != chan)
-			continue;
-		dc->leaving = true;
-		return true;
-	}
-	return false;
+	dc = dcbm_entry(chan);
+	if (!dc)
+		return false;
+	guard(spinlock_irq)(&dc->lock);
+	dc->leaving = true;
+	return true;
 }
 
 /*
@@ -905,22 +910,20 @@ VISIBLE_IF_KUNIT bool dcbm_take_leaving(struct dma_chan *chan,
 
 	*found = NULL;
 	guard(spinlock)(&dcbm_lock);
-	list_for_each_entry(dc, &dcbm_chans, node) {
-		guard(spinlock_irq)(&dc->lock);
-		if (dc->chan != chan)
-			continue;
-		if (dc->state == DCBM_BUSY || dc->state == DCBM_RELEASING ||
-		    dc->releasing)
-			return false;
-		*stuck = dc->state == DCBM_STUCK;
-		/* Its callback has to see that it is stuck */
-		if (*stuck)
-			dc->releasing = true;
-		else
-			dc->state = DCBM_RELEASING;
-		*found = dc;
+	dc = dcbm_entry(chan);
+	if (!dc)
 		return true;
-	}
+	guard(spinlock_irq)(&dc->lock);
+	if (dc->state == DCBM_BUSY || dc->state == DCBM_RELEASING ||
+	    dc->releasing)
+		return false;
+	*stuck = dc->state == DCBM_STUCK;
+	/* Its callback has to see that it is stuck */
+	if (*stuck)
+		dc->releasing = true;
+	else
+		dc->state = DCBM_RELEASING;
+	*found = dc;
 	return true;
 }
 

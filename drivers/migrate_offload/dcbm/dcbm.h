@@ -55,7 +55,6 @@
 static_assert(DCBM_MAX_SEGS <= 1 << 12);
 
 struct kernel_param;
-struct notifier_block;
 
 enum dcbm_state {
 	DCBM_IDLE,		/* in service, nobody uses it */

@@ -28,16 +28,15 @@
 
 /*
  * Compaction of small folios gains nothing from engines. A long-term pin
- * migrates few folios, and a task waits for it. So does one that faults on
- * memory which NUMA balancing migrates, but for less time than the CPU would
- * need; for timeout_ms at most if the engine hangs. Failing memory is left to
- * the CPU, which can survive an error when it reads.
+ * migrates few folios, and a task waits for it. A task also waits for memory
+ * that NUMA balancing migrates, but for less time than if the CPU copied, and
+ * for timeout_ms at most if the engine hangs. Failing memory is left to the
+ * CPU, which can survive an error when it reads.
  */
 #define DCBM_DEFAULT_REASONS						\
 	(BIT(MR_MEMORY_HOTPLUG) | BIT(MR_SYSCALL) |			\
 	 BIT(MR_MEMPOLICY_MBIND) | BIT(MR_NUMA_MISPLACED) |		\
-	 BIT(MR_CONTIG_RANGE) |						\
-	 BIT(MR_DEMOTION) | BIT(MR_DAMON))
+	 BIT(MR_CONTIG_RANGE) | BIT(MR_DEMOTION) | BIT(MR_DAMON))
 
 /* Parameters, and what turns the driver on and off */
 DEFINE_MUTEX(dcbm_mutex);

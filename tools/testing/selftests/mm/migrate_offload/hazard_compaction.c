@@ -60,7 +60,10 @@ static bool zram_verify(int fd, unsigned long from, unsigned long step)
 	return !wrong;
 }
 
-/* True if an engine was made use of */
+/*
+ * Compact until an engine was made use of, and, with @buffers, folios with
+ * buffers were to be moved. Return whether an engine was.
+ */
 static bool compact(bool buffers)
 {
 	struct counters before, now;
@@ -68,9 +71,8 @@ static bool compact(bool buffers)
 	unsigned int i;
 
 	read_counters(&before);
-	now = before;
 	dcbm_write("reason_mask", "compaction");
-	/* It does not find what we want moved each time */
+	/* Not every round finds what the test is about */
 	for (i = 0; i < 12; i++) {
 		write_text("/proc/sys/vm/compact_memory", "1");
 		read_counters(&now);

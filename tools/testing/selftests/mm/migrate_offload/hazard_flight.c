@@ -21,13 +21,6 @@
 #include "hazards.h"
 #include "window.h"
 
-static bool all_copied(struct batch *b)
-{
-	struct outcome want = { .offloaded = NR_ORDINARY };
-
-	return batch_check(b, &want);
-}
-
 /* Hold a batch of ordinary folios */
 static bool in_flight(struct batch *b)
 {
@@ -58,7 +51,7 @@ HAZARD(signal_in_flight, "a signal while the engine copies")
 	if (b.done)
 		ksft_print_msg("the batch did not wait for its engine\n");
 	ok = ok && !b.done;
-	ok = batch_release(&b) && all_copied(&b) && ok;
+	ok = batch_release(&b) && batch_check(&b, &all_copied) && ok;
 	batch_free(&b);
 	signal(SIGUSR1, SIG_DFL);
 	return result(ok);
@@ -117,7 +110,7 @@ int killed_in_flight(size_t chunk)
 	ok = region_verify(&special, 7) && ok;
 	batch_free(&b);
 	/* They can be moved, so nobody has kept a lock or a reference */
-	batch_limit_set(2UL << 20);
+	batch_limit_set(ROOMY_CHUNK);
 	ok = ok && move_special(&special, 7) == KSFT_PASS;
 	region_free(&special);
 	close(fd);
@@ -131,16 +124,9 @@ HAZARD(killed_in_flight, "the process is killed while the engine copies")
 
 HAZARD(unregister_in_flight, "dcbm is turned off while its engine copies")
 {
-	struct outcome want = { .offloaded = NR_ORDINARY };
 	struct batch b;
-	bool ok;
 
-	if (!in_flight(&b))
-		return KSFT_FAIL;
-	ok = waits_for_batch(DCBM_PARAMS "offloading", "N", &b, &want);
-	ok &= !dcbm_write("offloading", "Y") && engine_find();
-	batch_free(&b);
-	return result(ok);
+	return in_flight(&b) ? unregister(&b, &all_copied) : KSFT_FAIL;
 }
 
 /* Those who look for memory find folios that are locked, and leave them alone */
@@ -157,7 +143,7 @@ HAZARD(reclaim_in_flight, "reclaim and compaction while the engine copies")
 	    node_a);
 	run("timeout 3 sh -c 'echo 1 >/proc/sys/vm/compact_memory' 2>/dev/null");
 	ok = !b.done;
-	ok = batch_release(&b) && all_copied(&b) && ok;
+	ok = batch_release(&b) && batch_check(&b, &all_copied) && ok;
 	batch_free(&b);
 	return result(ok);
 }

@@ -6,7 +6,6 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,8 +57,6 @@ static bool two_in_flight(struct batch *b)
 	batch_free(b);
 	return false;
 }
-
-static const struct outcome all_copied = { .offloaded = NR_ORDINARY };
 
 /* While an engine copies a chunk, the next one is unmapped, and no other */
 HAZARD(two_in_flight, "the next chunk is unmapped while the engine copies")
@@ -179,14 +176,8 @@ static const struct outcome rest_by_cpu = {
 HAZARD(two_unregister, "dcbm is turned off with two chunks in flight")
 {
 	struct batch b;
-	bool ok;
 
-	if (!two_in_flight(&b))
-		return KSFT_FAIL;
-	ok = waits_for_batch(DCBM_PARAMS "offloading", "N", &b, &rest_by_cpu);
-	ok &= !dcbm_write("offloading", "Y") && engine_find();
-	batch_free(&b);
-	return result(ok);
+	return two_in_flight(&b) ? unregister(&b, &rest_by_cpu) : KSFT_FAIL;
 }
 
 /*
@@ -223,19 +214,12 @@ static bool is_off(void)
 	       *offloading == 'N';
 }
 
-static void *suspend(void *err)
-{
-	*(int *)err = write_text("/sys/power/state", "freeze");
-	return NULL;
-}
-
 /* dcbm is off while the system sleeps, and on again afterwards */
 HAZARD(two_suspend, "the system goes to sleep with two chunks in flight")
 {
-	pthread_t thread;
+	struct writing sleep = { "/sys/power/state", "freeze" };
 	struct batch b;
 	bool ok;
-	int err;
 
 	/* The system freezes all tasks, waits for a second, and resumes */
 	if (!set_for_test("/sys/power/pm_test", "freezer"))
@@ -243,17 +227,14 @@ HAZARD(two_suspend, "the system goes to sleep with two chunks in flight")
 	set_for_test("/sys/module/suspend/parameters/pm_test_delay", "1");
 	if (!two_in_flight(&b))
 		return KSFT_FAIL;
-	if (pthread_create(&thread, NULL, suspend, &err))
-		ksft_exit_fail_msg("cannot start a thread\n");
-	/* It waits in dcbm for the first chunk */
+	writing_begin(&sleep);
+	/* dcbm waits for the first chunk */
 	ok = wait_for(is_off());
 	usleep(LULL_US);
 	ok &= !b.done;
 	ok &= batch_release(&b);
-	pthread_join(thread, NULL);
-	if (err)
-		ksft_print_msg("suspend: %s\n", strerror(-err));
-	ok = batch_check(&b, &rest_by_cpu) && ok && !err;
+	ok &= writing_end(&sleep);
+	ok = batch_check(&b, &rest_by_cpu) && ok;
 	ok &= wait_for(!is_off()) && engine_find();
 	batch_free(&b);
 	return result(ok);

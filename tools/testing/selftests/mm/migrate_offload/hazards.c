@@ -123,13 +123,6 @@ bool file_verify(int fd, const struct region *r, uint64_t gen)
 	return ok && region_verify(&copy, gen);
 }
 
-struct writing {
-	const char *path;
-	const char *text;
-	int err;
-	atomic_bool done;
-};
-
 static void *write_thread(void *arg)
 {
 	struct writing *w = arg;
@@ -139,26 +132,38 @@ static void *write_thread(void *arg)
 	return NULL;
 }
 
-bool waits_for_batch(const char *path, const char *text, struct batch *b,
-		     const struct outcome *want)
+void writing_begin(struct writing *w)
 {
-	struct writing w = { .path = path, .text = text };
-	pthread_t thread;
+	if (pthread_create(&w->thread, NULL, write_thread, w))
+		ksft_exit_fail_msg("cannot start a thread\n");
+}
+
+bool writing_end(struct writing *w)
+{
+	pthread_join(w->thread, NULL);
+	if (w->err)
+		ksft_print_msg("%s: %s: %s\n", w->path, w->text,
+			       strerror(-w->err));
+	return !w->err;
+}
+
+int unregister(struct batch *b, const struct outcome *want)
+{
+	struct writing off = { DCBM_PARAMS "offloading", "N" };
 	bool ok = true;
 
-	if (pthread_create(&thread, NULL, write_thread, &w))
-		ksft_exit_fail_msg("cannot start a thread\n");
+	writing_begin(&off);
 	usleep(LULL_US);
-	if (atomic_load(&w.done) || b->done) {
-		ksft_print_msg("%s: %s did not wait for the batch\n", path,
-			       text);
+	if (atomic_load(&off.done) || b->done) {
+		ksft_print_msg("dcbm did not wait for the batch\n");
 		ok = false;
 	}
 	ok &= batch_release(b);
-	pthread_join(thread, NULL);
-	if (w.err)
-		ksft_print_msg("%s: %s: %s\n", path, text, strerror(-w.err));
-	return batch_check(b, want) && ok && !w.err;
+	ok &= writing_end(&off);
+	ok = batch_check(b, want) && ok;
+	ok &= !dcbm_write("offloading", "Y") && engine_find();
+	batch_free(b);
+	return result(ok);
 }
 
 int open_uffd(void)
@@ -181,77 +186,73 @@ const char *no_hwpoison(void)
 
 /* ---- what they need, as it was afterwards ------------------------------- */
 
-/* Parameters of dcbm that dcbm_save() does not save */
-static struct {
-	const char *path;
-	const char *val;
-	char saved[256];
-} settings[] = {
-	/* What else migrates, as kcompactd, is not counted, nor held */
-	{ DCBM_PARAMS "reason_mask", REASON },
-	{ DCBM_PARAMS "min_bytes", "0" },
-	{ DCBM_PARAMS "min_batch_bytes", "0" },
-	/* The engine is held for as long as we like */
-	{ DCBM_PARAMS "patience_ms", HOLD_MS },
-	{ DCBM_PARAMS "timeout_ms", HOLD_MS },
-	/* Nobody else shall move what we look at */
-	{ "/proc/sys/kernel/numa_balancing", "0" },
-	{ "/proc/sys/vm/compaction_proactiveness", "0" },
-	/* What is freed can be had, instead of waiting on a CPU's own list */
-	{ "/proc/sys/vm/percpu_pagelist_high_fraction", "100000" },
-};
-
-static void settings_restore(void)
-{
-	unsigned int i;
-
-	for (i = 0; i < ARRAY_SIZE(settings); i++)
-		if (*settings[i].saved)
-			write_text(settings[i].path, settings[i].saved);
-}
-
-/* What tests have set, to be put back when each has ended */
+/* What has been written to, the last at the end */
 static struct {
 	char path[96];
 	char saved[256];
-} changed[8];
+} changed[16];
 static unsigned int nr_changed;
+/* Those of all tests come first */
+static unsigned int nr_settings;
+static cpu_set_t all_cpus;
+
+/* Keep what @text says to write back: of several words, the one in brackets */
+static void save_choice(char *saved, const char *text)
+{
+	const char *word = strchr(text, '[');
+	size_t len;
+
+	if (word)
+		len = strcspn(++word, "]");
+	else
+		len = strlen(word = text);
+	memcpy(saved, word, len);
+	saved[len] = '\0';
+}
 
 bool set_for_test(const char *path, const char *val)
 {
-	char saved[256];
+	char text[256];
 
 	if (nr_changed == ARRAY_SIZE(changed) ||
-	    read_text(path, saved, sizeof(saved)) || write_text(path, val))
+	    read_text(path, text, sizeof(text)) || write_text(path, val))
 		return false;
-	strncpy(changed[nr_changed].path, path,
-		sizeof(changed[nr_changed].path) - 1);
-	strcpy(changed[nr_changed++].saved, saved);
+	snprintf(changed[nr_changed].path, sizeof(changed[0].path), "%s", path);
+	save_choice(changed[nr_changed++].saved, text);
 	return true;
 }
 
-static cpu_set_t all_cpus;
-
-static void test_restore(void)
+/* Put back all but the first @nr */
+static void restore(unsigned int nr)
 {
-	while (nr_changed--)
+	while (nr_changed > nr) {
+		nr_changed--;
 		write_text(changed[nr_changed].path, changed[nr_changed].saved);
-	nr_changed = 0;
-	sched_setscheduler(0, SCHED_OTHER, &(struct sched_param) { });
-	sched_setaffinity(0, sizeof(all_cpus), &all_cpus);
+	}
+}
+
+static void settings_restore(void)
+{
+	restore(0);
 }
 
 static void settings_make(void)
 {
-	unsigned int i;
-
 	atexit(settings_restore);
 	sched_getaffinity(0, sizeof(all_cpus), &all_cpus);
-	atexit(test_restore);
-	for (i = 0; i < ARRAY_SIZE(settings); i++)
-		if (!read_text(settings[i].path, settings[i].saved,
-			       sizeof(settings[i].saved)))
-			write_text(settings[i].path, settings[i].val);
+	/* What else migrates, as kcompactd, is not counted, nor held */
+	set_for_test(DCBM_PARAMS "reason_mask", REASON);
+	set_for_test(DCBM_PARAMS "min_bytes", "0");
+	set_for_test(DCBM_PARAMS "min_batch_bytes", "0");
+	/* The engine is held for as long as we like */
+	set_for_test(DCBM_PARAMS "patience_ms", HOLD_MS);
+	set_for_test(DCBM_PARAMS "timeout_ms", HOLD_MS);
+	/* Nobody else shall move what we look at */
+	set_for_test("/proc/sys/kernel/numa_balancing", "0");
+	set_for_test("/proc/sys/vm/compaction_proactiveness", "0");
+	/* What is freed can be had, instead of waiting on a CPU's own list */
+	set_for_test("/proc/sys/vm/percpu_pagelist_high_fraction", "100000");
+	nr_settings = nr_changed;
 }
 
 static int kmsg_fd = -1;
@@ -376,14 +377,14 @@ static void hazard_run(struct hazard *h)
 	int ret;
 
 	*why = '\0';
-	/* A chunk has room for all folios that a test holds */
-	batch_limit_set(2UL << 20);
+	batch_limit_set(ROOMY_CHUNK);
 	/* For dcbm to forget how slow an engine is that was held */
 	if (dcbm_write("offloading", "N") || dcbm_write("offloading", "Y") ||
 	    !engine_find())
 		ksft_exit_fail_msg("dcbm has lost its engine\n");
 	ret = h->run();
-	test_restore();
+	restore(nr_settings);
+	sched_setaffinity(0, sizeof(all_cpus), &all_cpus);
 	engine_set("stall", 0);
 	if (kernel_complained())
 		ret = KSFT_FAIL;

@@ -10,6 +10,8 @@
 #ifndef _MIGRATE_OFFLOAD_HAZARDS_H
 #define _MIGRATE_OFFLOAD_HAZARDS_H
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -49,6 +51,8 @@ static int test_##name_(void)
 
 /* Special folios of a batch */
 #define NR_SPECIAL	8
+/* A chunk has room for all folios that a test holds, unless it says otherwise */
+#define ROOMY_CHUNK	(2UL << 20)
 /* Of filesystems and of zram */
 #define BLOCK		4096
 /* For how long an engine may be held */
@@ -82,13 +86,24 @@ bool set_for_test(const char *path, const char *val);
 /* How long to watch that something does not happen, in microseconds */
 #define LULL_US		200000
 
+/* A write to a file in another thread, since it may have to wait */
+struct writing {
+	const char *path;
+	const char *text;
+	pthread_t thread;
+	atomic_bool done;
+	int err;
+};
+
+void writing_begin(struct writing *w);
+/* Wait for it. Return whether it succeeded. */
+bool writing_end(struct writing *w);
+
 /*
- * Write @text to the file @path in another thread while @b is held, and then
- * release @b. Return true if the write succeeded, but not before the release,
- * and the outcome is @want.
+ * Turn dcbm off while @b is held, which has to wait for @b, and then release
+ * @b. Return a result, which depends on what has become of @b, too.
  */
-bool waits_for_batch(const char *path, const char *text, struct batch *b,
-		     const struct outcome *want);
+int unregister(struct batch *b, const struct outcome *want);
 /* Kill a process with a batch of @chunk folios in flight. Return a result. */
 int killed_in_flight(size_t chunk);
 

@@ -127,6 +127,8 @@ long probe_hits(enum probe probe)
 
 /* ---- a batch ----------------------------------------------------------- */
 
+const struct outcome all_copied = { .offloaded = NR_ORDINARY };
+
 static uint64_t generation;
 
 bool batch_init(struct batch *b, size_t nr_special)

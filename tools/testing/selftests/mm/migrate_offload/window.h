@@ -91,6 +91,9 @@ struct outcome {
 	long failed;		/* should have been copied by the engine */
 };
 
+/* The engine copied all ordinary folios, and there are no special ones */
+extern const struct outcome all_copied;
+
 bool batch_init(struct batch *b, size_t nr_special);
 void batch_free(struct batch *b);
 void batch_add_region(struct batch *b, size_t first, const struct region *r);

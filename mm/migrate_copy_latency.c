@@ -206,6 +206,16 @@ bool migrate_budget_add(struct migrate_budget *budget, struct folio *folio)
 	return full;
 }
 
+/* Return how long the next chunk need not be unmapped yet, or less than 0 */
+static s64 pause_ns(const struct migrate_chunk_times *times,
+		    const struct migrate_budget *next, u64 now)
+{
+	/* The migrator has begun to copy while the batch was submitted */
+	u64 copied = times->submit + copy_ns(times->order, times->bytes);
+
+	return copied - now - next->unmap_ns - PAUSE_MARGIN_NS;
+}
+
 /**
  * migrate_latency_pause - wait before the next chunk is unmapped
  * @times: times of the chunk that the migrator copies
@@ -220,18 +230,15 @@ bool migrate_budget_add(struct migrate_budget *budget, struct folio *folio)
 void migrate_latency_pause(const struct migrate_chunk_times *times,
 			   const struct migrate_budget *next)
 {
-	s64 idle;
+	s64 ns;
 
 	if (!next->latency_ns)
 		return;
-	idle = times->submitted + copy_ns(times->order, times->bytes) -
-	       ktime_get_ns();
-	idle -= next->unmap_ns + PAUSE_MARGIN_NS;
 	/* The averages of other chunks may be wrong for this one */
-	idle = min(idle, MAX_PAUSE_NS);
-	if (idle > MIN_PAUSE_NS)
-		usleep_range_state(div_u64(idle, NSEC_PER_USEC),
-				   div_u64(idle, NSEC_PER_USEC) + 1,
+	ns = min(pause_ns(times, next, ktime_get_ns()), MAX_PAUSE_NS);
+	if (ns > MIN_PAUSE_NS)
+		usleep_range_state(div_u64(ns, NSEC_PER_USEC),
+				   div_u64(ns, NSEC_PER_USEC) + 1,
 				   TASK_UNINTERRUPTIBLE);
 }
 

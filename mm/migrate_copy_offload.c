@@ -420,10 +420,10 @@ migrate_offload_submit(struct migrate_list *single,
 	 */
 	noio = memalloc_noio_save();
 	batch->busy_ns = busy_ns;
-	batch->submit_ns = ktime_get_ns();
+	batch->submit = ktime_get_ns();
 	err = slot_submit(batch);
 	memalloc_noio_restore(noio);
-	batch->submit_ns = ktime_get_ns() - batch->submit_ns;
+	batch->submit_ns = ktime_get_ns() - batch->submit;
 	migrate_latency_refused(err);
 	if (!err)
 		return batch;

@@ -46,8 +46,8 @@ struct migrate_budget {
  * struct migrate_chunk_times - times of a chunk in nanoseconds, and counts
  * @start: when unmapping began
  * @unmapped: when the folios were unmapped and flushed from the TLBs
- * @submit_ns: how long it took to submit the batch
- * @submitted: when the batch was submitted
+ * @submit: when the migrator was given the batch
+ * @submit_ns: how long it took to fill the batch and to submit it
  * @copied: when the migrator was done
  * @first_moved: when the first folio was accessible again
  * @move_ns: how long it took to move the batch list
@@ -61,8 +61,8 @@ struct migrate_budget {
 struct migrate_chunk_times {
 	u64 start;
 	u64 unmapped;
+	u64 submit;
 	u64 submit_ns;
-	u64 submitted;
 	u64 copied;
 	u64 first_moved;
 	u64 move_ns;

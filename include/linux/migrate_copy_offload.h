@@ -75,6 +75,7 @@ struct migrate_pair {
  * @copy_ns: how long the copy took, in nanoseconds, for wait() to set. If it is
  *	0, the core takes the time in submit() and wait() instead.
  * @cb: control block, for the migrator from submit() to wait()
+ * @submit: when submit() was called, in nanoseconds; the core's
  * @submit_ns: how long submit() took, in nanoseconds; the core's
  * @slot: of the migrator that took the batch; the core's
  * @srcu_idx: keeps that migrator from going; the core's
@@ -94,6 +95,7 @@ struct migrate_offload_batch {
 	u64 busy_ns;
 	u64 copy_ns;
 	char cb[MIGRATE_OFFLOAD_CB_SIZE] __aligned(8);
+	u64 submit;
 	u64 submit_ns;
 	unsigned int slot;
 	int srcu_idx;

@@ -177,8 +177,8 @@ static struct migrate_chunk_times test_times(void)
 	return (struct migrate_chunk_times) {
 		.start = 1000,
 		.unmapped = 11000,
+		.submit = 11000,
 		.submit_ns = 5000,
-		.submitted = 16000,
 		.copied = 66000,
 		.move_ns = 20000,
 		.nr_folios = 10,
@@ -227,6 +227,22 @@ static void test_learn(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, copy_ns(0, SZ_1M), 1);
 }
 
+/* Sleep while the migrator copies, from the begin of submit() on */
+static void test_pause(struct kunit *test)
+{
+	struct migrate_chunk_times times = test_times();
+	struct migrate_budget next = { .unmap_ns = 8000 };
+	u64 copied;
+
+	times.bytes = SZ_2M;
+	test_set_speed(0, 1, 1, 500000);
+	copied = times.submit + copy_ns(0, SZ_2M);
+	KUNIT_EXPECT_EQ(test, pause_ns(&times, &next, 31000),
+			copied - 31000 - 8000 - PAUSE_MARGIN_NS);
+	/* The migrator is late already */
+	KUNIT_EXPECT_LT(test, pause_ns(&times, &next, copied), 0);
+}
+
 static void test_parse_auto(struct kunit *test)
 {
 	static const char * const bad[] = {
@@ -258,6 +274,7 @@ static struct kunit_case latency_test_cases[] = {
 	KUNIT_CASE(test_latency),
 	KUNIT_CASE(test_auto),
 	KUNIT_CASE(test_learn),
+	KUNIT_CASE(test_pause),
 	KUNIT_CASE(test_parse_auto),
 	{}
 };

@@ -67,6 +67,7 @@ static struct {
 	struct ewma_migrate_ns unmap;
 	struct ewma_migrate_ns move;
 	struct ewma_migrate_ns copy;	/* a MiB, by the migrator in use */
+	bool shared;			/* the CPU helps that migrator */
 } migrate_folio_ns[MAX_PAGE_ORDER + 1];
 
 /* How long it takes to submit a batch */
@@ -81,6 +82,9 @@ static bool migrate_refused __read_mostly;
 /* Values of the operator, or 0 for "auto" */
 static unsigned int migrate_latency_us __read_mostly;
 static unsigned int migrate_chunk_bytes __read_mostly;
+
+/* The CPU copies a part of a batch if the migrator is slower */
+static bool migrate_share __read_mostly = true;
 
 /* The last values of "auto", to be shown */
 static unsigned long migrate_latency_ns_last;
@@ -97,6 +101,37 @@ static u64 copy_ns(unsigned int order, size_t bytes)
 	struct ewma_migrate_ns *average = &migrate_folio_ns[order].copy;
 
 	return bytes_ns(bytes, ewma_migrate_ns_read(average));
+}
+
+/**
+ * migrate_latency_is_shared - whether the CPU takes part in the copy
+ * @order: order of the folios
+ *
+ * Context: Any.
+ *
+ * Return: true if the migrator alone would take longer.
+ */
+bool migrate_latency_is_shared(unsigned int order)
+{
+	return READ_ONCE(migrate_share) &&
+	       READ_ONCE(migrate_folio_ns[order].shared);
+}
+
+/**
+ * migrate_latency_move_ns - how long the CPU takes to copy and to move folios
+ * @order: order of the folios
+ * @bytes: their size
+ *
+ * Context: Any.
+ *
+ * Return: nanoseconds.
+ */
+u64 migrate_latency_move_ns(unsigned int order, size_t bytes)
+{
+	u64 move = ewma_migrate_ns_read(&migrate_folio_ns[order].move);
+
+	return bytes_ns(bytes, migrate_cpu_copy_ns) +
+	       move * (bytes >> (PAGE_SHIFT + order));
 }
 
 /* Return how long a folio is inaccessible if the CPU alone migrates it */
@@ -143,6 +178,7 @@ void migrate_budget_init(struct migrate_budget *budget)
 	*budget = (struct migrate_budget) {
 		.limited = true,
 		.max_bytes = fixed ?: SIZE_MAX,
+		.max_nr = MIGRATE_OFFLOAD_MAX_PAIRS,
 	};
 }
 
@@ -152,8 +188,15 @@ static void budget_set_limits(struct migrate_budget *budget, unsigned int order)
 	u64 unmap = ewma_migrate_ns_read(&migrate_folio_ns[order].unmap);
 	const unsigned int us = READ_ONCE(migrate_latency_us);
 
-	/* Nothing was measured, or the CPU may have to copy this chunk, too */
+	/*
+	 * Nothing was measured, or the CPU may have to copy this chunk, too. If
+	 * it takes part in the copy, it has no time for the next chunk.
+	 */
 	budget->alone = !unmap || !copy_ns(order, SZ_1M);
+	if (migrate_latency_is_shared(order)) {
+		budget->alone = true;
+		budget->max_nr = CPU_CHUNK_PAGES;
+	}
 	if (budget->alone || READ_ONCE(migrate_refused))
 		budget->max_bytes = CPU_CHUNK_PAGES * PAGE_SIZE;
 	if (!budget->alone)
@@ -188,7 +231,7 @@ bool migrate_budget_add(struct migrate_budget *budget, struct folio *folio)
 	budget->unmap_ns += unmap;
 	budget->move_ns += move;
 
-	full = budget->nr == MIGRATE_OFFLOAD_MAX_PAIRS ||
+	full = budget->nr == budget->max_nr ||
 	       budget->bytes >= budget->max_bytes;
 	/* In steps of up to an eighth, so that noise seldom changes the size */
 	step = max(rounddown_pow_of_two(budget->nr) / 8, 1);
@@ -269,13 +312,54 @@ void migrate_latency_learn(const struct migrate_chunk_times *times)
  * @order: order of the folios of a batch
  * @bytes: size of the batch, all of which was copied
  * @ns: how long the migrator took, in nanoseconds
+ * @shared: it is slower than the CPU, which has helped
  *
  * Context: Any.
  */
-void migrate_latency_learn_copy(unsigned int order, size_t bytes, u64 ns)
+void migrate_latency_learn_copy(unsigned int order, size_t bytes, u64 ns,
+				bool shared)
 {
+	if (READ_ONCE(migrate_folio_ns[order].shared) != shared)
+		WRITE_ONCE(migrate_folio_ns[order].shared, shared);
 	ewma_migrate_ns_add(&migrate_folio_ns[order].copy,
 			    clamp(div64_u64(ns * SZ_1M, bytes), 1, UINT_MAX));
+}
+
+/**
+ * migrate_latency_part - how many bytes of a chunk the migrator should get
+ * @order: order of the folios
+ * @bytes: size of the chunk
+ *
+ * A migrator that is slower than the CPU gets a quarter more than it should
+ * be able to copy while the CPU copies and moves the other folios. Of what it
+ * has not begun by then, the CPU copies a part, too.
+ *
+ * Context: Any.
+ *
+ * Return: bytes, which may be more than there are.
+ */
+size_t migrate_latency_part(unsigned int order, size_t bytes)
+{
+	u64 cpu, ns;
+
+	cpu = migrate_latency_move_ns(order, bytes);
+	ns = copy_ns(order, bytes);
+	return max(mul_u64_u64_div_u64(bytes + bytes / 4, cpu, cpu + ns),
+		   MIN_CHUNK_BYTES);
+}
+
+/**
+ * migrate_latency_cpu_ns - how long the CPU takes for its part of a batch
+ * @bytes: size of the batch
+ *
+ * Context: Any.
+ *
+ * Return: nanoseconds for all of the batch, or 0 if the CPU is to have no part.
+ */
+u64 migrate_latency_cpu_ns(size_t bytes)
+{
+	return READ_ONCE(migrate_share) ? bytes_ns(bytes, migrate_cpu_copy_ns) :
+					  0;
 }
 
 /**
@@ -302,8 +386,10 @@ void migrate_latency_reset(void)
 	struct folio *src, *dst;
 	u64 start, best = 0;
 
-	for (order = 0; order <= MAX_PAGE_ORDER; order++)
+	for (order = 0; order <= MAX_PAGE_ORDER; order++) {
 		ewma_migrate_ns_init(&migrate_folio_ns[order].copy);
+		migrate_folio_ns[order].shared = false;
+	}
 	migrate_refused = false;
 	if (migrate_cpu_copy_ns)
 		return;
@@ -386,9 +472,31 @@ static ssize_t chunk_bytes_store(struct kobject *kobj,
 
 static struct kobj_attribute chunk_bytes_attr = __ATTR_RW(chunk_bytes);
 
+static ssize_t share_show(struct kobject *kobj, struct kobj_attribute *attr,
+			  char *buf)
+{
+	return sysfs_emit(buf, "%d\n", READ_ONCE(migrate_share));
+}
+
+static ssize_t share_store(struct kobject *kobj, struct kobj_attribute *attr,
+			   const char *buf, size_t count)
+{
+	bool share;
+	int ret;
+
+	ret = kstrtobool(buf, &share);
+	if (ret)
+		return ret;
+	WRITE_ONCE(migrate_share, share);
+	return count;
+}
+
+static struct kobj_attribute share_attr = __ATTR_RW(share);
+
 static struct attribute *migrate_offload_attrs[] = {
 	&latency_us_attr.attr,
 	&chunk_bytes_attr.attr,
+	&share_attr.attr,
 	NULL,
 };
 

@@ -226,6 +226,8 @@ static enum vm_event_item cause_event(enum migrate_left_cause cause)
 	case MIGRATE_LEFT_SINGLE:
 	case MIGRATE_LEFT_TOO_SMALL:
 		return PGMIGRATE_OFFLOAD_SMALL;
+	case MIGRATE_LEFT_SHARED:
+		return PGMIGRATE_OFFLOAD_SHARED;
 	case MIGRATE_LEFT_INACCESSIBLE:
 	case MIGRATE_LEFT_MAPPING:
 		return PGMIGRATE_OFFLOAD_MAPPING;
@@ -280,6 +282,16 @@ static void folios_left(struct list_head *src_folios,
 		folio_left(src, reason, cause);
 }
 
+static size_t folios_size(struct list_head *src_folios)
+{
+	struct folio *src;
+	size_t size = 0;
+
+	list_for_each_entry(src, src_folios, lru)
+		size += folio_size(src);
+	return size;
+}
+
 static void batch_add(struct migrate_offload_batch *batch, struct folio *src,
 		      struct folio *dst)
 {
@@ -325,6 +337,7 @@ static struct migrate_offload_batch *batch_get(enum migrate_mode mode,
 	batch->bytes = 0;
 	batch->nr = 0;
 	batch->copy_ns = 0;
+	batch->shared = false;
 	batch->mode = mode;
 	batch->reason = reason;
 	batch->slot = slot;
@@ -345,10 +358,14 @@ static void batch_put(struct migrate_offload_batch *batch)
 	srcu_read_unlock(&migrate_offload_srcu, idx);
 }
 
-/* Move pairs that qualify from @single to @batched, and add them to @batch */
+/*
+ * Move pairs that qualify from @single to @batched, and add them to @batch, but
+ * for the first @skip bytes. The last folios of a chunk have been unmapped
+ * last, so they can wait for the migrator.
+ */
 static void batch_fill(struct migrate_offload_batch *batch,
 		       struct migrate_list *single,
-		       struct migrate_list *batched)
+		       struct migrate_list *batched, size_t skip)
 {
 	struct folio *src, *src2, *dst, *dst2;
 	enum migrate_left_cause cause;
@@ -356,8 +373,12 @@ static void batch_fill(struct migrate_offload_batch *batch,
 	dst = list_first_entry(&single->dst, struct folio, lru);
 	list_for_each_entry_safe(src, src2, &single->src, lru) {
 		dst2 = list_next_entry(dst, lru);
-		cause = batch->nr < MIGRATE_OFFLOAD_MAX_PAIRS ?
-			folio_offload_cause(src, dst) : MIGRATE_LEFT_NO_ROOM;
+		if (skip >= folio_size(src))
+			cause = MIGRATE_LEFT_SHARED;
+		else if (batch->nr == MIGRATE_OFFLOAD_MAX_PAIRS)
+			cause = MIGRATE_LEFT_NO_ROOM;
+		else
+			cause = folio_offload_cause(src, dst);
 		if (cause) {
 			folio_left(src, batch->reason, cause);
 		} else {
@@ -365,6 +386,8 @@ static void batch_fill(struct migrate_offload_batch *batch,
 			list_move_tail(&src->lru, &batched->src);
 			list_move_tail(&dst->lru, &batched->dst);
 		}
+		skip = cause == MIGRATE_LEFT_SHARED ? skip - folio_size(src) :
+						      0;
 		dst = dst2;
 		cond_resched();
 	}
@@ -393,8 +416,9 @@ migrate_offload_submit(struct migrate_list *single,
 		       enum migrate_reason reason, u64 busy_ns)
 {
 	struct migrate_offload_batch *batch;
-	unsigned int noio;
+	unsigned int noio, order;
 	struct folio *src;
+	size_t bytes = 0, skip = 0;
 	int err;
 
 	src = list_first_entry_or_null(&single->src, struct folio, lru);
@@ -409,7 +433,12 @@ migrate_offload_submit(struct migrate_list *single,
 	batch = batch_get(mode, reason, &single->src);
 	if (!batch)
 		return NULL;
-	batch_fill(batch, single, batched);
+	order = folio_order(src);
+	if (migrate_latency_is_shared(order)) {
+		bytes = folios_size(&single->src);
+		skip = bytes - min(bytes, migrate_latency_part(order, bytes));
+	}
+	batch_fill(batch, single, batched, skip);
 	if (!batch->nr)
 		goto put;
 
@@ -419,7 +448,11 @@ migrate_offload_submit(struct migrate_list *single,
 	 * out the loop device.
 	 */
 	noio = memalloc_noio_save();
+	/* The CPU copies and moves what it has kept meanwhile */
+	if (skip)
+		busy_ns += migrate_latency_move_ns(order, bytes - batch->bytes);
 	batch->busy_ns = busy_ns;
+	batch->cpu_ns = migrate_latency_cpu_ns(batch->bytes);
 	batch->submit = ktime_get_ns();
 	err = slot_submit(batch);
 	memalloc_noio_restore(noio);
@@ -524,10 +557,43 @@ unsigned int migrate_offload_wait(struct migrate_offload_batch *batch,
 	if (nr_copied == batch->nr)
 		migrate_latency_learn_copy(folio_order(batch->pairs[0].src),
 					   batch->bytes, batch->copy_ns ?:
-					   batch->submit_ns + wait_ns);
+					   batch->submit_ns + wait_ns,
+					   batch->shared);
 	batch_put(batch);
 	return nr_copied;
 }
+
+/**
+ * migrate_offload_copy_pages - have the CPU copy pages of a batch
+ * @batch: the batch
+ * @i: index of the pair
+ * @n: index of the first page in its folio
+ * @nr: number of pages
+ *
+ * For wait(), while an engine that is slower than the CPU copies other pages of
+ * the batch. None of these pages may be mapped for an engine, since unmapping
+ * could discard what the CPU writes. A page whose memory fails is not counted
+ * as copied, so the move finds the error.
+ *
+ * Context: Process context, may sleep, between the start of submit() and the
+ * end of wait().
+ */
+void migrate_offload_copy_pages(struct migrate_offload_batch *batch,
+				unsigned int i, unsigned long n,
+				unsigned long nr)
+{
+	struct page *src = folio_page(batch->pairs[i].src, n);
+	struct page *dst = folio_page(batch->pairs[i].dst, n);
+	size_t copied = 0;
+
+	while (nr--) {
+		if (!copy_mc_highpage(dst++, src++))
+			copied += PAGE_SIZE;
+		cond_resched();
+	}
+	migrate_offload_add_copied(batch, i, copied);
+}
+EXPORT_SYMBOL_GPL(migrate_offload_copy_pages);
 
 /* The first slot with @ops, or without a migrator if that is NULL */
 static unsigned int find_slot(const struct migrate_offload_ops *ops)

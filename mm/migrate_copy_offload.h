@@ -36,6 +36,7 @@ struct migrate_budget {
 	bool alone;
 	u64 latency_ns;
 	size_t max_bytes;
+	unsigned int max_nr;
 	size_t bytes;
 	unsigned int nr;
 	u64 unmap_ns;
@@ -142,7 +143,12 @@ bool migrate_budget_add(struct migrate_budget *budget, struct folio *folio);
 void migrate_latency_pause(const struct migrate_chunk_times *times,
 			   const struct migrate_budget *next);
 void migrate_latency_learn(const struct migrate_chunk_times *times);
-void migrate_latency_learn_copy(unsigned int order, size_t bytes, u64 ns);
+void migrate_latency_learn_copy(unsigned int order, size_t bytes, u64 ns,
+				bool shared);
+bool migrate_latency_is_shared(unsigned int order);
+u64 migrate_latency_cpu_ns(size_t bytes);
+u64 migrate_latency_move_ns(unsigned int order, size_t bytes);
+size_t migrate_latency_part(unsigned int order, size_t bytes);
 void migrate_latency_refused(bool refused);
 void migrate_latency_reset(void);
 

@@ -20,7 +20,7 @@ struct folio;
 #define MIGRATE_OFFLOAD_MAX_PAIRS	256
 
 /* Bytes of a batch that a migrator has for itself */
-#define MIGRATE_OFFLOAD_CB_SIZE		320
+#define MIGRATE_OFFLOAD_CB_SIZE		360
 
 /* Every reason that a folio can be migrated for, as a mask of BIT(reason) */
 #define MIGRATE_OFFLOAD_ALL_REASONS	(BIT(MR_NEVER) - 1)
@@ -28,6 +28,7 @@ struct folio;
 /* Why a migrator did not copy a folio, but left it to the CPU */
 enum migrate_left_cause {
 	MIGRATE_LEFT_NONE,		/* it was not */
+	MIGRATE_LEFT_SHARED,		/* the CPU is quicker */
 	MIGRATE_LEFT_SINGLE,		/* alone in its chunk, and small */
 	MIGRATE_LEFT_TOO_SMALL,		/* does not pay */
 	MIGRATE_LEFT_INACCESSIBLE,	/* for the kernel, too */
@@ -72,8 +73,13 @@ struct migrate_pair {
  * @reason: why the folios migrate
  * @busy_ns: how long the CPU is going to unmap and move other folios meanwhile,
  *	in nanoseconds. A faster copy does not help.
+ * @cpu_ns: how long the CPU would take to copy all of the batch, in
+ *	nanoseconds, or 0 if it is not to take part; see
+ *	migrate_offload_copy_pages()
  * @copy_ns: how long the copy took, in nanoseconds, for wait() to set. If it is
  *	0, the core takes the time in submit() and wait() instead.
+ * @shared: the CPU copied a part of the batch, for the migrator to set. The
+ *	core gives it less of the next one.
  * @cb: control block, for the migrator from submit() to wait()
  * @submit: when submit() was called, in nanoseconds; the core's
  * @submit_ns: how long submit() took, in nanoseconds; the core's
@@ -93,7 +99,9 @@ struct migrate_offload_batch {
 	enum migrate_mode mode;
 	enum migrate_reason reason;
 	u64 busy_ns;
+	u64 cpu_ns;
 	u64 copy_ns;
+	bool shared;
 	char cb[MIGRATE_OFFLOAD_CB_SIZE] __aligned(8);
 	u64 submit;
 	u64 submit_ns;
@@ -169,6 +177,9 @@ struct migrate_offload_ops {
 	void (*wait)(struct migrate_offload_batch *batch);
 };
 
+void migrate_offload_copy_pages(struct migrate_offload_batch *batch,
+				unsigned int i, unsigned long n,
+				unsigned long nr);
 int migrate_offload_register(const struct migrate_offload_ops *ops,
 			     unsigned long reasons);
 void migrate_offload_unregister(const struct migrate_offload_ops *ops);

@@ -15,6 +15,7 @@ struct latency_test {
 	unsigned long cpu_copy_ns;
 	unsigned int latency_us;
 	unsigned int chunk_bytes;
+	bool share;
 };
 
 static void test_set_ns(struct ewma_migrate_ns *average, unsigned long ns)
@@ -49,11 +50,13 @@ static int test_init(struct kunit *test)
 	t->cpu_copy_ns = migrate_cpu_copy_ns;
 	t->latency_us = migrate_latency_us;
 	t->chunk_bytes = migrate_chunk_bytes;
+	t->share = migrate_share;
 
 	test_set_ns(&migrate_submit_ns, 0);
 	migrate_cpu_copy_ns = 400 * NSEC_PER_USEC;
 	migrate_latency_us = 0;
 	migrate_chunk_bytes = 0;
+	migrate_share = false;
 	return t->folios[0] && t->folios[1] ? 0 : -ENOMEM;
 }
 
@@ -70,6 +73,7 @@ static void test_exit(struct kunit *test)
 	migrate_cpu_copy_ns = t->cpu_copy_ns;
 	migrate_latency_us = t->latency_us;
 	migrate_chunk_bytes = t->chunk_bytes;
+	migrate_share = t->share;
 }
 
 /* How many such folios make a chunk? */
@@ -219,12 +223,39 @@ static void test_learn(struct kunit *test)
 			ewma_migrate_ns_read(&migrate_folio_ns[0].move), 2000);
 	KUNIT_EXPECT_EQ(test, ewma_migrate_ns_read(&migrate_submit_ns), 5000);
 
-	migrate_latency_learn_copy(0, SZ_2M, 1000);
+	migrate_latency_learn_copy(0, SZ_2M, 1000, false);
 	KUNIT_EXPECT_EQ(test, copy_ns(0, SZ_1M), 500);
 	/* 0 would mean that nothing is known */
 	test_set_speed(0, 0, 0, 0);
-	migrate_latency_learn_copy(0, SZ_2M, 0);
+	migrate_latency_learn_copy(0, SZ_2M, 0, false);
 	KUNIT_EXPECT_EQ(test, copy_ns(0, SZ_1M), 1);
+}
+
+/* With a slow engine, the CPU copies, too, and unmaps nothing meanwhile */
+static void test_share(struct kunit *test)
+{
+	struct latency_test *t = test->priv;
+
+	KUNIT_EXPECT_EQ(test, migrate_latency_cpu_ns(SZ_2M), 0);
+	migrate_latency_learn_copy(4, SZ_1M, 800000, true);
+	test_set_speed(4, 1000, 1000, 800000);
+	test_fill(test, t->folios[1]);
+	KUNIT_EXPECT_FALSE(test, t->budget.alone);
+	KUNIT_EXPECT_FALSE(test, migrate_latency_is_shared(4));
+
+	migrate_share = true;
+	KUNIT_EXPECT_EQ(test, migrate_latency_cpu_ns(SZ_2M), 800000);
+	KUNIT_EXPECT_EQ(test, test_fill(test, t->folios[1]), 32);
+	KUNIT_EXPECT_TRUE(test, t->budget.alone);
+	/* 800 us to copy and 32 to move them, or 1600 us: a third, and more */
+	KUNIT_EXPECT_EQ(test, migrate_latency_move_ns(4, SZ_2M), 832000);
+	KUNIT_EXPECT_EQ(test, migrate_latency_part(4, SZ_2M),
+			mul_u64_u64_div_u64(SZ_2M + SZ_512K, 832, 2432));
+	KUNIT_EXPECT_EQ(test, migrate_latency_part(4, SZ_64K), SZ_256K);
+	/* It is no longer the slower one */
+	migrate_latency_learn_copy(4, SZ_1M, 400000, false);
+	test_fill(test, t->folios[1]);
+	KUNIT_EXPECT_FALSE(test, t->budget.alone);
 }
 
 /* Sleep while the migrator copies, from the begin of submit() on */
@@ -274,6 +305,7 @@ static struct kunit_case latency_test_cases[] = {
 	KUNIT_CASE(test_latency),
 	KUNIT_CASE(test_auto),
 	KUNIT_CASE(test_learn),
+	KUNIT_CASE(test_share),
 	KUNIT_CASE(test_pause),
 	KUNIT_CASE(test_parse_auto),
 	{}

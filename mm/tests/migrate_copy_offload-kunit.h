@@ -1143,6 +1143,37 @@ static void test_bytes(struct kunit *test)
 				    test_pieces[i].copied, "line %u", i);
 }
 
+static void test_wait_cpu(struct offload_test *t,
+			  struct migrate_offload_batch *batch)
+{
+	migrate_offload_copy_pages(batch, 0, 1, 2);
+	migrate_offload_add_copied(batch, 0, 2 * PAGE_SIZE);
+	migrate_offload_copy_pages(batch, 1, 0, 1);
+}
+
+/* A folio is right that the migrator and the CPU have copied together */
+static void test_cpu(struct kunit *test)
+{
+	struct offload_test *t = test->priv;
+	struct test_pair *pair = t->pairs;
+	u8 *dst;
+
+	test_add(test, 2);
+	test_add(test, 1);
+	memset(folio_address(pair->src), 0x5a, 4 * PAGE_SIZE);
+	memset(folio_address(pair->dst), 0, 4 * PAGE_SIZE);
+	t->wait = test_wait_cpu;
+	test_run(test);
+
+	dst = folio_address(pair->dst);
+	KUNIT_EXPECT_NULL(test, memchr_inv(dst, 0, PAGE_SIZE));
+	KUNIT_EXPECT_NULL(test,
+			  memchr_inv(dst + PAGE_SIZE, 0x5a, 2 * PAGE_SIZE));
+	KUNIT_EXPECT_NULL(test, memchr_inv(dst + 3 * PAGE_SIZE, 0, PAGE_SIZE));
+	KUNIT_EXPECT_TRUE(test, test_is_copied(t, 0));
+	KUNIT_EXPECT_FALSE(test, test_is_copied(t, 1));
+}
+
 static void test_wait_lost(struct offload_test *t,
 			   struct migrate_offload_batch *batch)
 {
@@ -1685,6 +1716,7 @@ static struct kunit_case batch_test_cases[] = {
 	KUNIT_CASE(test_nodes),
 	KUNIT_CASE(test_many),
 	KUNIT_CASE(test_copied),
+	KUNIT_CASE(test_cpu),
 	KUNIT_CASE(test_bytes),
 	KUNIT_CASE(test_lost),
 	KUNIT_CASE(test_stale),

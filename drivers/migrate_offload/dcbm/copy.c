@@ -54,6 +54,10 @@
 
 /* Poll if less time is left: to sleep and wake up costs the CPU as much */
 #define DCBM_POLL_NS		(10 * NSEC_PER_USEC)
+/* If the CPU copies, too, a channel gets no less at a time */
+#define DCBM_MIN_PIECE		SZ_32K
+/* What the CPU copies before it looks at the channels again */
+#define DCBM_CPU_BYTES		SZ_32K
 /* Learn how fast a channel is from one share of so many */
 #define DCBM_LEARN_EVERY	8
 /* For each descriptor: tell us, and nobody looks at it afterwards */
@@ -70,6 +74,11 @@ atomic64_t dcbm_failures;
 /* What a share costs the CPU, and how long a channel takes for a KiB */
 VISIBLE_IF_KUNIT struct ewma_dcbm_ns dcbm_share_ns;
 VISIBLE_IF_KUNIT struct ewma_dcbm_speed dcbm_all_speed;
+/*
+ * No more than the tests of channels were measured. They copy little, and so
+ * take several times as long as the same in a batch.
+ */
+VISIBLE_IF_KUNIT bool dcbm_is_rough = true;
 
 /*
  * How many bytes are right, from the begin of the descriptor on? An error
@@ -145,12 +154,12 @@ void dcbm_unmap(struct dcbm_chan *dc)
 }
 
 /*
- * Give the channel some @share bytes of the batch from @pos on, and move @pos
- * behind it. Small folios are not cut in two.
+ * Give the channel some @share bytes of the batch from @pos on, @left at most,
+ * and move @pos behind it. Small folios are not cut in two.
  */
 VISIBLE_IF_KUNIT void dcbm_fill(struct dcbm_chan *dc,
 				struct migrate_offload_batch *batch,
-				struct dcbm_pos *pos, size_t share)
+				struct dcbm_pos *pos, size_t share, size_t left)
 {
 	unsigned int nr = 0;
 
@@ -175,6 +184,8 @@ VISIBLE_IF_KUNIT void dcbm_fill(struct dcbm_chan *dc,
 		if (len > DCBM_MIN_SHARE)
 			len = min(len, round_up(share - dc->bytes,
 						DCBM_MIN_SHARE));
+		/* The CPU has what follows */
+		len = min(len, left - dc->bytes);
 
 		sg_unmark_end(&dc->src_sgl[nr]);
 		sg_unmark_end(&dc->dst_sgl[nr]);
@@ -507,6 +518,8 @@ VISIBLE_IF_KUNIT void dcbm_learn(struct dcbm_chan *dc)
 		ns = max(div_u64(ns, dc->bytes / SZ_1K), 1);
 		ewma_dcbm_speed_add(&dc->speed, ns);
 		ewma_dcbm_speed_add(&dcbm_all_speed, ns);
+		if (dc->bytes >= 2 * DCBM_MIN_SHARE)
+			dcbm_is_rough = false;
 	}
 }
 
@@ -514,6 +527,7 @@ void dcbm_forget_speed(void)
 {
 	ewma_dcbm_ns_init(&dcbm_share_ns);
 	ewma_dcbm_speed_init(&dcbm_all_speed);
+	dcbm_is_rough = true;
 }
 
 /* One deadline for all channels of a job, however many do not meet it */
@@ -522,22 +536,60 @@ static void dcbm_set_deadline(struct dcbm_job *job, unsigned int ms)
 	job->deadline = jiffies + msecs_to_jiffies(ms) + 1;
 }
 
-/* Have all channels begin, each with as much as it can take at once */
-VISIBLE_IF_KUNIT void dcbm_begin_round(struct migrate_offload_batch *batch)
+/*
+ * Return how many bytes the channels get in this round. If the CPU is faster
+ * than all channels together, they get what they should be able to copy while
+ * the CPU is busy with other folios. It then copies from the end of the batch
+ * on. So they also get seven eighths of what they should be able to copy
+ * meanwhile, and what is left in the next rounds, so that nobody waits long for
+ * the last of them. They get nothing if the CPU is done before them.
+ */
+VISIBLE_IF_KUNIT size_t dcbm_part(struct migrate_offload_batch *batch,
+				  u64 busy_ns)
 {
 	struct dcbm_job *job = dcbm_job(batch);
+	u64 cpu_ns, chan_ns, part;
+
+	if (!job->shares)
+		return job->left;
+	cpu_ns = mul_u64_u64_div_u64(batch->cpu_ns, job->left, batch->bytes);
+	if (dcbm_copy_ns(&dcbm_all_speed, DCBM_MIN_PIECE) > busy_ns + cpu_ns)
+		return 0;
+	chan_ns = div_u64(dcbm_copy_ns(&dcbm_all_speed, job->left), job->nr);
+	if (chan_ns <= busy_ns)
+		return job->left;
+	part = mul_u64_u64_div_u64(job->left, busy_ns, chan_ns);
+	part += mul_u64_u64_div_u64(job->left - part, cpu_ns * 7 / 8,
+				    cpu_ns + chan_ns);
+	return max(part, DCBM_MIN_PIECE);
+}
+
+/* Have all channels begin, each with as much as it can take at once */
+VISIBLE_IF_KUNIT void dcbm_begin_round(struct migrate_offload_batch *batch,
+				       u64 busy_ns)
+{
+	struct dcbm_job *job = dcbm_job(batch);
+	size_t part = dcbm_part(batch, busy_ns);
 	unsigned int i, ms = 0;
+	size_t each;
 	u64 ns = 0;
 
+	/* None of them is to take longer than the others */
+	each = max(round_down(part / job->nr, PAGE_SIZE), DCBM_MIN_PIECE);
 	job->begun = ktime_get();
+	job->last = !part;
 
 	for (i = 0; i < job->nr; i++) {
 		struct dcbm_chan *dc = job->dcs[i];
+		size_t share = DIV_ROUND_UP(part, job->nr - i);
 
-		dcbm_fill(dc, batch, &job->pos,
-			  min(DIV_ROUND_UP(job->left, job->nr - i),
-			      dcbm_max_share(dc)));
+		if (job->shares)
+			share = part ? each : 0;
+		dcbm_fill(dc, batch, &job->pos, min(share, dcbm_max_share(dc)),
+			  job->shares ? min(share, job->left) : job->left);
+		part -= min(part, dc->bytes);
 		job->left -= dc->bytes;
+		job->given += dc->bytes;
 		if (!dc->bytes)
 			continue;
 		dc->begun = job->begun;
@@ -624,7 +676,8 @@ VISIBLE_IF_KUNIT bool dcbm_end_round(struct migrate_offload_batch *batch)
 	for_each_set_bit(i, done, job->nr) {
 		struct dcbm_chan *dc = job->dcs[i];
 
-		if (dc->learns)
+		if (dc->learns ||
+		    (job->shares && dc->bytes >= DCBM_MIN_SHARE))
 			dcbm_learn(dc);
 		if (dc->nr_descs)
 			ended = max(ended, dc->ended);
@@ -655,9 +708,45 @@ void dcbm_begin(struct migrate_offload_batch *batch)
 	struct dcbm_job *job = dcbm_job(batch);
 
 	job->pos = (struct dcbm_pos) {};
+	job->end = (struct dcbm_pos) { .pair = batch->nr };
 	job->left = batch->bytes;
+	job->given = 0;
 	job->limit = jiffies + msecs_to_jiffies(READ_ONCE(dcbm_timeout_ms));
-	dcbm_begin_round(batch);
+	dcbm_begin_round(batch, batch->busy_ns);
+}
+
+static bool dcbm_is_at_work(const struct dcbm_job *job)
+{
+	unsigned int i;
+
+	for (i = 0; i < job->nr; i++)
+		if (dcbm_is_open(job->dcs[i]))
+			return true;
+	return false;
+}
+
+/*
+ * Copy pages from the end of the batch on, as long as the channels are at work,
+ * or else all that they do not get. No channel has these pages.
+ */
+VISIBLE_IF_KUNIT void dcbm_copy_tail(struct migrate_offload_batch *batch)
+{
+	struct dcbm_job *job = dcbm_job(batch);
+	struct dcbm_pos *end = &job->end;
+	size_t len;
+
+	if (!job->shares)
+		return;
+	while (job->left && (job->last || dcbm_is_at_work(job))) {
+		if (!end->offset)
+			end->offset = folio_size(batch->pairs[--end->pair].src);
+		len = min3(job->left, end->offset, DCBM_CPU_BYTES);
+		end->offset -= len;
+		job->left -= len;
+		migrate_offload_copy_pages(batch, end->pair,
+					   end->offset >> PAGE_SHIFT,
+					   len >> PAGE_SHIFT);
+	}
 }
 
 /*
@@ -669,9 +758,18 @@ bool dcbm_end(struct migrate_offload_batch *batch)
 	struct dcbm_job *job = dcbm_job(batch);
 	bool ended;
 
-	while ((ended = dcbm_end_round(batch)) && job->left &&
-	       time_before(jiffies, job->limit))
-		dcbm_begin_round(batch);
+	for (;;) {
+		dcbm_copy_tail(batch);
+		ended = dcbm_end_round(batch);
+		if (!ended || !job->left || time_after_eq(jiffies, job->limit))
+			break;
+		dcbm_begin_round(batch, 0);
+	}
+	batch->shared = job->shares;
+	/* What the channels alone would have taken */
+	if (job->shares && job->given)
+		batch->copy_ns = mul_u64_u64_div_u64(batch->copy_ns,
+						     batch->bytes, job->given);
 	return ended;
 }
 
@@ -706,6 +804,22 @@ VISIBLE_IF_KUNIT unsigned int dcbm_nr_worth(size_t bytes, u64 busy_ns)
 }
 
 /*
+ * Return whether so many channels are slower than the CPU, which can help. The
+ * measured time of a channel has half of what a share costs in it: the part of
+ * submit(). Shares that were larger cost more, so allow for a quarter at most.
+ */
+static bool dcbm_is_slow(struct migrate_offload_batch *batch, unsigned int nr)
+{
+	const unsigned int margin = READ_ONCE(dcbm_is_rough) ? 4 : 1;
+	u64 submit_ns = nr * ewma_dcbm_ns_read(&dcbm_share_ns) / 2;
+
+	submit_ns = min(submit_ns, batch->cpu_ns / 4);
+	return batch->cpu_ns &&
+	       dcbm_copy_ns(&dcbm_all_speed, batch->bytes) >
+	       margin * nr * (batch->cpu_ns + submit_ns);
+}
+
+/*
  * A batch has to save the CPU more than it costs. Copying is a smaller part of
  * migrating a small folio, so a batch of small folios needs half as much again.
  */
@@ -722,12 +836,17 @@ VISIBLE_IF_KUNIT int dcbm_submit_batch(struct migrate_offload_batch *batch)
 {
 	struct dcbm_job *job = dcbm_job(batch);
 	unsigned int max;
+	bool slow;
 
 	if (!dcbm_is_worth_it(batch))
 		return -EINVAL;
 
 	atomic_inc(&dcbm_batches);
-	max = dcbm_nr_worth(batch->bytes, batch->busy_ns);
+	/* Is the CPU the faster one, whatever it does meanwhile? */
+	max = min(dcbm_nr_worth(batch->bytes, 0), READ_ONCE(dcbm_nr_claimed));
+	slow = dcbm_is_slow(batch, max);
+	if (!slow)
+		max = min(dcbm_nr_worth(batch->bytes, batch->busy_ns), max);
 	job->nr = dcbm_take(job->dcs, max, batch->src_nid, batch->dst_nid);
 	if (!job->nr) {
 		atomic_dec(&dcbm_batches);
@@ -735,6 +854,7 @@ VISIBLE_IF_KUNIT int dcbm_submit_batch(struct migrate_offload_batch *batch)
 		return -EBUSY;
 	}
 
+	job->shares = (slow || job->nr < max) && dcbm_is_slow(batch, job->nr);
 	dcbm_begin(batch);
 	/* The interrupt and the way back cost about as much */
 	ewma_dcbm_ns_add(&dcbm_share_ns, 2 *

@@ -143,8 +143,12 @@ struct dcbm_chan {
 
 /* What a batch keeps from submit() to wait() */
 struct dcbm_job {
-	struct dcbm_pos pos;		/* first byte that no channel has yet */
-	size_t left;			/* bytes from there to the end */
+	struct dcbm_pos pos;		/* first byte that nobody has yet */
+	struct dcbm_pos end;		/* the CPU has what comes next */
+	size_t left;			/* bytes between the two */
+	size_t given;			/* bytes that channels were given */
+	bool shares;			/* the CPU takes part */
+	bool last;			/* channels get no more of it */
 	unsigned long deadline;		/* of the channels that are at work */
 	unsigned long limit;		/* no channel begins after that */
 	ktime_t begun;			/* this round */
@@ -169,6 +173,7 @@ static inline struct dcbm_job *dcbm_job(struct migrate_offload_batch *batch)
 extern struct mutex dcbm_mutex;
 extern bool dcbm_offloading;
 extern unsigned int dcbm_nr_dma_chan;
+extern unsigned int dcbm_nr_claimed;
 extern bool dcbm_remote;
 extern unsigned int dcbm_min_batch_bytes;
 extern unsigned int dcbm_patience_ms;
@@ -226,10 +231,11 @@ bool dcbm_take_leaving(struct dma_chan *chan, struct dcbm_chan **found,
 /* copy.c */
 extern struct ewma_dcbm_ns dcbm_share_ns;
 extern struct ewma_dcbm_speed dcbm_all_speed;
+extern bool dcbm_is_rough;
 void *dcbm_token(struct dcbm_chan *dc, unsigned int desc);
 void dcbm_callback(void *param, const struct dmaengine_result *result);
 void dcbm_fill(struct dcbm_chan *dc, struct migrate_offload_batch *batch,
-	       struct dcbm_pos *pos, size_t share);
+	       struct dcbm_pos *pos, size_t share, size_t left);
 bool dcbm_map(struct dcbm_chan *dc);
 void dcbm_submit(struct dcbm_chan *dc, struct migrate_offload_batch *batch);
 bool dcbm_finish(struct dcbm_chan *dc, struct migrate_offload_batch *batch,
@@ -238,7 +244,9 @@ void dcbm_count(struct dcbm_chan *dc, struct migrate_offload_batch *batch);
 unsigned int dcbm_may_take_ms(struct dcbm_chan *dc);
 size_t dcbm_max_share(struct dcbm_chan *dc);
 void dcbm_learn(struct dcbm_chan *dc);
-void dcbm_begin_round(struct migrate_offload_batch *batch);
+size_t dcbm_part(struct migrate_offload_batch *batch, u64 busy_ns);
+void dcbm_begin_round(struct migrate_offload_batch *batch, u64 busy_ns);
+void dcbm_copy_tail(struct migrate_offload_batch *batch);
 bool dcbm_end_round(struct migrate_offload_batch *batch);
 unsigned int dcbm_nr_worth(size_t bytes, u64 busy_ns);
 int dcbm_submit_batch(struct migrate_offload_batch *batch);

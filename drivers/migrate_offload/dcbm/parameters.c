@@ -43,6 +43,8 @@ DEFINE_MUTEX(dcbm_mutex);
 VISIBLE_IF_KUNIT enum dcbm_phase dcbm_phase;
 bool dcbm_offloading;
 unsigned int dcbm_nr_dma_chan = 16;
+/* Channels that were there when offloading was turned on */
+unsigned int dcbm_nr_claimed = DCBM_MAX_CHANS;
 static unsigned long dcbm_reasons = DCBM_DEFAULT_REASONS;
 bool dcbm_remote = true;
 VISIBLE_IF_KUNIT unsigned int dcbm_min_bytes = DCBM_MIN_BYTES;
@@ -89,6 +91,7 @@ VISIBLE_IF_KUNIT int dcbm_start(void)
 		dcbm_release_chans();
 		return ret;
 	}
+	WRITE_ONCE(dcbm_nr_claimed, nr);
 	dcbm_apply_min_bytes();
 	pr_info("%u channels\n", nr);
 	WRITE_ONCE(dcbm_offloading, true);

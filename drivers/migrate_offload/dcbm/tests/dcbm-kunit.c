@@ -555,7 +555,8 @@ static void test_plan(struct kunit *test, unsigned int nr,
 	for (i = 0; i < nr; i++) {
 		struct dcbm_chan *dc = t->dcs[i];
 
-		dcbm_fill(dc, &t->batch, &pos, DIV_ROUND_UP(left, nr - i));
+		dcbm_fill(dc, &t->batch, &pos, DIV_ROUND_UP(left, nr - i),
+			  SIZE_MAX);
 		seen = test_share(test, dc, seen);
 		KUNIT_EXPECT_EQ(test, seen.pair, pos.pair);
 		KUNIT_EXPECT_EQ(test, seen.offset, pos.offset);
@@ -619,14 +620,14 @@ static void test_fill_max_segs(struct kunit *test)
 	test_add(test, 2);
 	/* The last folio takes four segments, two more than there are */
 	dc->max_seg = PAGE_SIZE;
-	dcbm_fill(dc, &t->batch, &pos, t->batch.bytes);
+	dcbm_fill(dc, &t->batch, &pos, t->batch.bytes, SIZE_MAX);
 	pos = test_share(test, dc, (struct dcbm_pos) {});
 	KUNIT_EXPECT_EQ(test, dc->src.orig_nents, DCBM_MAX_SEGS);
 	KUNIT_EXPECT_EQ(test, pos.pair, MIGRATE_OFFLOAD_MAX_PAIRS - 1);
 	KUNIT_EXPECT_EQ(test, pos.offset, 2 * PAGE_SIZE);
 
 	/* What is left comes in the next round */
-	dcbm_fill(dc, &t->batch, &pos, 2 * PAGE_SIZE);
+	dcbm_fill(dc, &t->batch, &pos, 2 * PAGE_SIZE, SIZE_MAX);
 	KUNIT_EXPECT_EQ(test, dc->bytes, 2 * PAGE_SIZE);
 	KUNIT_EXPECT_EQ(test, pos.pair, MIGRATE_OFFLOAD_MAX_PAIRS);
 }
@@ -683,7 +684,7 @@ static void test_fill_random(struct kunit *test)
 		nr = test_random(t, TEST_CHANS) + 1;
 		for (left = t->batch.bytes, i = 0; left; i = (i + 1) % nr) {
 			dcbm_fill(t->dcs[i], &t->batch, &pos,
-				  DIV_ROUND_UP(left, nr - i));
+				  DIV_ROUND_UP(left, nr - i), SIZE_MAX);
 			seen = test_share(test, t->dcs[i], seen);
 			KUNIT_ASSERT_GT(test, t->dcs[i]->bytes, 0);
 			left -= t->dcs[i]->bytes;
@@ -811,7 +812,7 @@ static void test_cut(struct kunit *test, const size_t *src_sizes,
 	unsigned int i;
 
 	test_chan_reset(tc);
-	dcbm_fill(dc, &t->batch, &pos, t->batch.bytes);
+	dcbm_fill(dc, &t->batch, &pos, t->batch.bytes, SIZE_MAX);
 	test_merge(test, &dc->src, TEST_BASE_SRC, src_sizes);
 	test_merge(test, &dc->dst, TEST_BASE_DST, dst_sizes);
 	dcbm_submit(dc, &t->batch);
@@ -891,10 +892,10 @@ static void test_cut_middle(struct kunit *test)
 	test_add(test, 0);
 	test_add(test, 6);		/* 256K */
 	test_add(test, 0);
-	dcbm_fill(t->dcs[0], &t->batch, &pos, SZ_4K + SZ_64K);
+	dcbm_fill(t->dcs[0], &t->batch, &pos, SZ_4K + SZ_64K, SIZE_MAX);
 	KUNIT_ASSERT_EQ(test, pos.pair, 1);
 	KUNIT_ASSERT_EQ(test, pos.offset, SZ_64K);
-	dcbm_fill(dc, &t->batch, &pos, SZ_64K);
+	dcbm_fill(dc, &t->batch, &pos, SZ_64K, SIZE_MAX);
 	test_merge(test, &dc->src, TEST_BASE_SRC, SIZES(K(64)));
 	test_merge(test, &dc->dst, TEST_BASE_DST, SIZES(K(64)));
 	dcbm_submit(dc, &t->batch);
@@ -903,7 +904,7 @@ static void test_cut_middle(struct kunit *test)
 
 	/* The rest, with what comes behind the folio */
 	test_chan_reset(tc);
-	dcbm_fill(dc, &t->batch, &pos, SZ_1M);
+	dcbm_fill(dc, &t->batch, &pos, SZ_1M, SIZE_MAX);
 	test_merge(test, &dc->src, TEST_BASE_SRC, SIZES(K(132)));
 	test_merge(test, &dc->dst, TEST_BASE_DST, SIZES(K(128), K(4)));
 	dcbm_submit(dc, &t->batch);
@@ -944,9 +945,9 @@ static void test_cut_random(struct kunit *test)
 		test_random_batch(test);
 		/* From anywhere on */
 		dcbm_fill(dc, &t->batch, &pos,
-			  test_random(t, t->batch.bytes / 2));
+			  test_random(t, t->batch.bytes / 2), SIZE_MAX);
 		dcbm_fill(dc, &t->batch, &pos,
-			  test_random(t, t->batch.bytes) + 1);
+			  test_random(t, t->batch.bytes) + 1, SIZE_MAX);
 		test_random_sizes(t, sizes, dc->bytes, dc->src.orig_nents);
 		test_merge(test, &dc->src, TEST_BASE_SRC, sizes);
 		test_random_sizes(t, sizes, dc->bytes, dc->dst.orig_nents);
@@ -976,7 +977,7 @@ static void test_refused(struct kunit *test)
 		else
 			tc->refuse_submit = 3;
 		tc->silent_from = i & 2 ? 2 : UINT_MAX;
-		dcbm_fill(dc, &t->batch, &pos, t->batch.bytes);
+		dcbm_fill(dc, &t->batch, &pos, t->batch.bytes, SIZE_MAX);
 		test_merge(test, &dc->src, TEST_BASE_SRC, SIZES(K(16)));
 		test_merge(test, &dc->dst, TEST_BASE_DST, SIZES(K(16)));
 		dcbm_submit(dc, &t->batch);
@@ -999,7 +1000,7 @@ static void test_refused_all(struct kunit *test)
 
 	test_add_many(test, 4, 0);
 	tc->refuse_from = 1;
-	dcbm_fill(tc->dc, &t->batch, &pos, t->batch.bytes);
+	dcbm_fill(tc->dc, &t->batch, &pos, t->batch.bytes, SIZE_MAX);
 	test_merge(test, &tc->dc->src, TEST_BASE_SRC, SIZES(K(16)));
 	test_merge(test, &tc->dc->dst, TEST_BASE_DST, SIZES(K(16)));
 	dcbm_submit(tc->dc, &t->batch);
@@ -1019,7 +1020,7 @@ static void test_cut_too_fine(struct kunit *test)
 	test_add(test, 9);		/* 512 pages */
 	test_add(test, 0);
 	dc->max_seg = SZ_4K;
-	dcbm_fill(dc, &t->batch, &pos, t->batch.bytes);
+	dcbm_fill(dc, &t->batch, &pos, t->batch.bytes, SIZE_MAX);
 	KUNIT_ASSERT_EQ(test, dc->bytes, SZ_2M);
 	/* One boundary that is not at a page's end makes it one more */
 	test_merge(test, &dc->src, TEST_BASE_SRC, SIZES(K(1), SZ_2M - K(1)));
@@ -1043,7 +1044,7 @@ static void test_sg(struct kunit *test)
 
 	dc->sg = true;
 	test_add_many(test, 3, 1);
-	dcbm_fill(dc, &t->batch, &pos, t->batch.bytes);
+	dcbm_fill(dc, &t->batch, &pos, t->batch.bytes, SIZE_MAX);
 	test_merge(test, &dc->src, TEST_BASE_SRC, SIZES(K(8), K(16)));
 	test_merge(test, &dc->dst, TEST_BASE_DST, SIZES(K(24)));
 	dc->src.nents = 2;
@@ -1062,7 +1063,7 @@ static void test_sg(struct kunit *test)
 		test_add_many(test, i ? 1 : 3, 1);
 		tc->refuse_sg = !i;
 		pos = (struct dcbm_pos) {};
-		dcbm_fill(dc, &t->batch, &pos, t->batch.bytes);
+		dcbm_fill(dc, &t->batch, &pos, t->batch.bytes, SIZE_MAX);
 		test_merge(test, &dc->src, TEST_BASE_SRC,
 			   SIZES(t->batch.bytes));
 		test_merge(test, &dc->dst, TEST_BASE_DST,
@@ -1087,7 +1088,7 @@ static void test_cut_resume(struct kunit *test)
 	unsigned int i;
 
 	test_add_many(test, 3, 1);
-	dcbm_fill(dc, &t->batch, &pos, t->batch.bytes);
+	dcbm_fill(dc, &t->batch, &pos, t->batch.bytes, SIZE_MAX);
 	test_merge(test, &dc->src, TEST_BASE_SRC, SIZES(K(24)));
 	test_merge(test, &dc->dst, TEST_BASE_DST, SIZES(K(4), K(20)));
 	dc->nr_descs = 1;
@@ -1320,7 +1321,7 @@ static void test_callback_spurious(struct kunit *test)
 	void *late = dcbm_token(dc, 0);
 
 	test_add_many(test, 2, 0);
-	dcbm_fill(dc, &t->batch, &pos, t->batch.bytes);
+	dcbm_fill(dc, &t->batch, &pos, t->batch.bytes, SIZE_MAX);
 	test_desc(dc, 0, SZ_4K, false);
 	test_desc(dc, 1, SZ_4K, false);
 	dc->open = 2;
@@ -1370,6 +1371,7 @@ static void test_serve(struct kunit *test, unsigned int nr)
 	struct dcbm_test *t = test->priv;
 	unsigned int i;
 
+	dcbm_nr_claimed = nr;
 	guard(spinlock)(&dcbm_lock);
 	for (i = 0; i < nr; i++)
 		list_add_tail(&t->dcs[i]->node, &dcbm_chans);
@@ -1522,7 +1524,7 @@ static struct dcbm_chan *test_start(struct kunit *test)
 	struct dcbm_pos pos = {};
 
 	dc->state = DCBM_BUSY;
-	dcbm_fill(dc, &t->batch, &pos, t->batch.bytes);
+	dcbm_fill(dc, &t->batch, &pos, t->batch.bytes, SIZE_MAX);
 	KUNIT_ASSERT_TRUE(test, dcbm_map(dc));
 	dcbm_submit(dc, &t->batch);
 	return dc;
@@ -1551,7 +1553,7 @@ static void test_finish_unmapped(struct kunit *test)
 	unsigned long start = jiffies;
 
 	test_add_many(test, 3, 0);
-	dcbm_fill(t->dcs[0], &t->batch, &pos, t->batch.bytes);
+	dcbm_fill(t->dcs[0], &t->batch, &pos, t->batch.bytes, SIZE_MAX);
 	KUNIT_EXPECT_TRUE(test, dcbm_finish(t->dcs[0], &t->batch,
 					    start + 10 * HZ));
 	KUNIT_EXPECT_TRUE(test, time_before(jiffies, start + 5 * HZ));
@@ -2905,6 +2907,238 @@ static struct kunit_suite submit_test_suite = {
 	.test_cases = submit_test_cases,
 };
 
+/* ---- the CPU takes part ---- */
+
+/*
+ * Of the batch, the CPU copies a KiB in @cpu_ns nanoseconds, and each channel
+ * in @chan_ns.
+ */
+static void test_share_speed(struct dcbm_test *t, unsigned long cpu_ns,
+			     unsigned long chan_ns)
+{
+	unsigned int i;
+
+	dcbm_forget_speed();
+	ewma_dcbm_speed_add(&dcbm_all_speed, chan_ns);
+	dcbm_is_rough = false;
+	for (i = 0; i < TEST_CHANS; i++) {
+		t->chans[i].copies = true;
+		test_set_speed(t->dcs[i], chan_ns);
+	}
+	t->batch.cpu_ns = (u64)cpu_ns * t->batch.bytes / SZ_1K;
+}
+
+/* A channel does not get what the CPU has, not even of a large folio */
+static void test_share_fill(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct dcbm_chan *dc = t->dcs[0];
+	struct dcbm_pos pos = {};
+
+	test_add_many(test, 2, 6);
+	dcbm_fill(dc, &t->batch, &pos, SZ_256K, SZ_256K + PAGE_SIZE);
+	KUNIT_EXPECT_EQ(test, dc->bytes, SZ_256K);
+	dcbm_fill(dc, &t->batch, &pos, SZ_4K, SZ_4K);
+	KUNIT_EXPECT_EQ(test, dc->bytes, SZ_4K);
+	KUNIT_EXPECT_EQ(test, pos.pair, 1);
+	KUNIT_EXPECT_EQ(test, pos.offset, SZ_4K);
+}
+
+static void test_share_part(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct dcbm_job *job = dcbm_job(&t->batch);
+
+	test_add(test, 9);
+	test_share_speed(t, 100, 300);
+	job->nr = 1;
+	job->left = SZ_2M;
+	KUNIT_EXPECT_EQ(test, dcbm_part(&t->batch, 0), SZ_2M);
+	job->shares = true;
+	/* A quarter is for the channel, less an eighth of that */
+	KUNIT_EXPECT_EQ(test, dcbm_part(&t->batch, 0), SZ_2M * 7 / 32);
+	/* The CPU comes later: half of it, and a quarter of the rest */
+	KUNIT_EXPECT_EQ(test,
+			dcbm_part(&t->batch, 300 * SZ_1K),
+			SZ_1M + SZ_1M * 7 / 32);
+	KUNIT_EXPECT_EQ(test, dcbm_part(&t->batch, 600 * SZ_1K), SZ_2M);
+	/* Three channels are as fast as the CPU */
+	job->nr = 3;
+	KUNIT_EXPECT_EQ(test, dcbm_part(&t->batch, 0), SZ_2M * 7 / 16);
+	/* The CPU copies all that is left sooner than a channel its least */
+	job->left = 3 * SZ_32K;
+	KUNIT_EXPECT_GT(test, dcbm_part(&t->batch, 0), 0);
+	job->left -= PAGE_SIZE;
+	KUNIT_EXPECT_EQ(test, dcbm_part(&t->batch, 0), 0);
+}
+
+/* The CPU goes from the end of the batch to what channels have, not further */
+static void test_share_tail(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct dcbm_job *job = dcbm_job(&t->batch);
+	struct migrate_pair *pair = t->batch.pairs;
+	u8 *byte;
+
+	test_serve_late(test, 1);
+	test_add(test, 9);
+	test_add_many(test, 3, 0);
+	test_content(test, &t->batch);
+	test_share_speed(t, 100, 300);
+	KUNIT_ASSERT_EQ(test, dcbm_submit_batch(&t->batch), 0);
+	KUNIT_ASSERT_TRUE(test, job->shares);
+	KUNIT_ASSERT_GT(test, job->given, 0);
+	KUNIT_ASSERT_LT(test, job->given, SZ_2M);
+
+	dcbm_copy_tail(&t->batch);
+	KUNIT_EXPECT_EQ(test, job->left, 0);
+	KUNIT_EXPECT_EQ(test, test_bytes(t, 0), SZ_2M - job->given);
+	KUNIT_EXPECT_TRUE(test, test_same(&pair[1]));
+	KUNIT_EXPECT_TRUE(test, test_same(&pair[3]));
+	/* What is mapped for the channel has not been touched */
+	byte = folio_address(pair->dst);
+	KUNIT_EXPECT_NULL(test, memchr_inv(byte, 0xa5, job->given));
+	KUNIT_EXPECT_MEMEQ(test, byte + job->given,
+			   folio_address(pair->src) + job->given,
+			   SZ_2M - job->given);
+
+	test_answer_late(&t->chans[0]);
+	dcbm_wait_batch(&t->batch);
+	KUNIT_EXPECT_TRUE(test, test_all_same(&t->batch));
+}
+
+/* Channels that are done get more, until the rest is not worth it */
+static void test_share_rounds(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct dcbm_job *job = dcbm_job(&t->batch);
+
+	test_serve(test, 2);
+	test_add_many(test, 16, 4);
+	test_add(test, 9);
+	test_content(test, &t->batch);
+	test_share_speed(t, 100, 300);
+	KUNIT_ASSERT_EQ(test, dcbm_submit_batch(&t->batch), 0);
+	KUNIT_ASSERT_EQ(test, job->nr, 2);
+	dcbm_wait_batch(&t->batch);
+	KUNIT_EXPECT_TRUE(test, test_all_same(&t->batch));
+	KUNIT_EXPECT_GT(test, t->dcs[0]->share, 1);
+	/* These channels are quick, but the CPU has copied the end */
+	KUNIT_EXPECT_LT(test, job->given, t->batch.bytes);
+	KUNIT_EXPECT_GT(test, job->given, t->batch.bytes / 2);
+}
+
+/* What a test of a channel says of its speed is not taken at its word */
+static void test_share_rough(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct dcbm_job *job = dcbm_job(&t->batch);
+
+	test_serve(test, 1);
+	test_add_many(test, 8, 6);
+	test_content(test, &t->batch);
+	test_share_speed(t, 100, 399);
+	dcbm_is_rough = true;
+	KUNIT_ASSERT_EQ(test, dcbm_submit_batch(&t->batch), 0);
+	KUNIT_EXPECT_FALSE(test, job->shares);
+	dcbm_wait_batch(&t->batch);
+
+	test_share_speed(t, 100, 401);
+	dcbm_is_rough = true;
+	KUNIT_ASSERT_EQ(test, dcbm_submit_batch(&t->batch), 0);
+	KUNIT_EXPECT_TRUE(test, job->shares);
+	dcbm_wait_batch(&t->batch);
+	/* Now it is known */
+	KUNIT_EXPECT_FALSE(test, dcbm_is_rough);
+}
+
+/* The CPU has no part if the channels are faster, or if nobody wants it to */
+static void test_share_not(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct dcbm_job *job = dcbm_job(&t->batch);
+
+	test_serve(test, 2);
+	test_add_many(test, 8, 6);
+	test_content(test, &t->batch);
+	test_share_speed(t, 200, 300);
+	KUNIT_ASSERT_EQ(test, dcbm_submit_batch(&t->batch), 0);
+	KUNIT_EXPECT_FALSE(test, job->shares);
+	dcbm_wait_batch(&t->batch);
+	KUNIT_EXPECT_EQ(test, job->given, t->batch.bytes);
+
+	test_share_speed(t, 100, 300);
+	t->batch.cpu_ns = 0;
+	KUNIT_ASSERT_EQ(test, dcbm_submit_batch(&t->batch), 0);
+	KUNIT_EXPECT_FALSE(test, job->shares);
+	dcbm_wait_batch(&t->batch);
+	KUNIT_EXPECT_EQ(test, job->given, t->batch.bytes);
+}
+
+/* What the channels would take alone is what the core learns */
+static void test_share_time(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct dcbm_job *job = dcbm_job(&t->batch);
+
+	test_serve_late(test, 1);
+	test_add(test, 9);
+	test_content(test, &t->batch);
+	test_share_speed(t, 100, 300);
+	KUNIT_ASSERT_EQ(test, dcbm_submit_batch(&t->batch), 0);
+	dcbm_copy_tail(&t->batch);
+	test_answer_late(&t->chans[0]);
+	t->dcs[0]->ended = ktime_add_ns(job->begun, job->given);
+	t->batch.copy_ns = 0;
+	dcbm_wait_batch(&t->batch);
+	KUNIT_EXPECT_EQ(test, t->batch.copy_ns, t->batch.bytes);
+}
+
+/* An engine that gets stuck costs what it had begun, and no more */
+static void test_share_stuck(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct dcbm_job *job = dcbm_job(&t->batch);
+	unsigned int i;
+
+	test_serve_late(test, 1);
+	test_add_many(test, 32, 4);
+	test_content(test, &t->batch);
+	test_share_speed(t, 100, 300);
+	dcbm_timeout_ms = 1;
+	KUNIT_ASSERT_EQ(test, dcbm_submit_batch(&t->batch), 0);
+	dcbm_wait_batch(&t->batch);
+	KUNIT_EXPECT_EQ(test, t->dcs[0]->state, DCBM_STUCK);
+	for (i = 0; i < t->batch.nr; i++) {
+		bool given = i * SZ_64K < job->given;
+
+		KUNIT_EXPECT_EQ(test, test_lost(t, i), given);
+		KUNIT_EXPECT_EQ(test, test_copied(t, i), !given);
+		KUNIT_EXPECT_EQ(test, test_same(&t->batch.pairs[i]), !given);
+	}
+	test_answer_late(&t->chans[0]);
+	flush_work(&t->dcs[0]->recover);
+}
+
+static struct kunit_case share_test_cases[] = {
+	KUNIT_CASE(test_share_fill),
+	KUNIT_CASE(test_share_part),
+	KUNIT_CASE(test_share_tail),
+	KUNIT_CASE(test_share_rounds),
+	KUNIT_CASE(test_share_rough),
+	KUNIT_CASE(test_share_not),
+	KUNIT_CASE(test_share_time),
+	KUNIT_CASE(test_share_stuck),
+	{}
+};
+
+static struct kunit_suite share_test_suite = {
+	.name = "dcbm_share",
+	.init = test_init,
+	.exit = test_exit,
+	.test_cases = share_test_cases,
+};
+
 kunit_test_suites(&plan_test_suite, &cut_test_suite, &count_test_suite,
 		  &chans_test_suite, &speed_test_suite, &test_test_suite,
-		  &copy_test_suite, &submit_test_suite);
+		  &copy_test_suite, &submit_test_suite, &share_test_suite);

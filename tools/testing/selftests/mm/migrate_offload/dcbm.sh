@@ -134,6 +134,13 @@ test_bad_latency_us()
 	is_refused "$LATENCY_US" "${GARBAGE[@]}" 0 1000001 4294967297 soon 1ms
 }
 
+register bad_share "share: wrong values are refused"
+test_bad_share()
+{
+	has_chunk_bytes || return
+	is_refused "$SHARE" "${GARBAGE[@]}" 2 maybe xyz
+}
+
 register readonly_channels "channels: cannot be written"
 test_readonly_channels()
 {
@@ -454,7 +461,7 @@ vmstat_adds_up()
 {
 	local sum=0 name
 
-	for name in small mapping busy unfit failed; do
+	for name in shared small mapping busy unfit failed; do
 		sum=$((sum + vm[offload_$name]))
 	done
 	[ "$sum" -eq "${vm[offload_fallback]}" ] && return

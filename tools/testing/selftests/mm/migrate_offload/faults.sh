@@ -350,6 +350,23 @@ test_delay()
 	[ "$cpu" -eq 0 ] && all_idle && [ "$(timeouts)" -eq 0 ]
 }
 
+# The CPU keeps folios for itself, and copies a part of what the engine has
+register share "share: the CPU helps slow engines, and all bytes are right"
+test_share()
+{
+	local before after ret=0
+
+	offload_on 2 && knob bandwidth 20 || return 1
+	write_to "$SHARE" 1 && write_to "$CHUNK_BYTES" auto || return 1
+	before=$(awk '/^pgmigrate_offload_shared / { print $2 }' /proc/vmstat)
+	counted -t 1 -b 32M -s 4K,64K,2M || ret=1
+	after=$(awk '/^pgmigrate_offload_shared / { print $2 }' /proc/vmstat)
+	msg "$((after - before)) pages were kept by the CPU"
+	write_to "$SHARE" 0 && write_to "$CHUNK_BYTES" "$TEST_CHUNK" || ret=1
+	[ "$((after - before))" -gt 0 ] && [ "$(param folios_migrated)" -gt 0 ] &&
+		[ "$(timeouts)" -eq 0 ] && all_idle && return "$ret"
+}
+
 # Others go on, and it comes back when it is asked to
 register stall_one "stall: one bounded wait, others go on, it comes back"
 test_stall_one()

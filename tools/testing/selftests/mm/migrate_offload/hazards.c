@@ -244,7 +244,8 @@ static void settings_make(void)
 	set_for_test(DCBM_PARAMS "reason_mask", REASON);
 	set_for_test(DCBM_PARAMS "min_bytes", "0");
 	set_for_test(DCBM_PARAMS "min_batch_bytes", "0");
-	/* The engine is held for as long as we like */
+	/* The engine copies all, and is held for as long as we like */
+	set_for_test(SHARE, "0");
 	set_for_test(DCBM_PARAMS "patience_ms", HOLD_MS);
 	set_for_test(DCBM_PARAMS "timeout_ms", HOLD_MS);
 	/* Nobody else shall move what we look at */

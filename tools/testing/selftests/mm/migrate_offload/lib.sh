@@ -16,6 +16,7 @@ MODULE=/sys/module/dcbm
 PARAMS=$MODULE/parameters
 CHUNK_BYTES=/sys/kernel/mm/migrate_offload/chunk_bytes
 LATENCY_US=/sys/kernel/mm/migrate_offload/latency_us
+SHARE=/sys/kernel/mm/migrate_offload/share
 TEST_CHUNK=2097152		# chunk_bytes, unless a test sets it
 TRACING=/sys/kernel/tracing
 SIM=/sys/kernel/debug/dma-sim
@@ -50,7 +51,8 @@ set_param()
 }
 
 # With so much patience, engines have timeout_ms, whatever their speed. With
-# TEST_CHUNK, a chunk holds the same folios each time.
+# TEST_CHUNK, a chunk holds the same folios each time. Without share, engines copy
+# all of it.
 reset_params()
 {
 	set_param offloading N &&
@@ -64,6 +66,7 @@ reset_params()
 	set_param folios_migrated 0 &&
 	set_param folios_failures 0 || return 1
 
+	[ -z "${saved[share]}" ] || write_to "$SHARE" 0 || return 1
 	[ -z "${saved[chunk_bytes]}" ] || write_to "$CHUNK_BYTES" "$TEST_CHUNK"
 }
 
@@ -75,6 +78,7 @@ save_params()
 		saved[$name]=$(param "$name") || return 1
 	done
 	[ ! -r "$CHUNK_BYTES" ] || saved[chunk_bytes]=$(cat "$CHUNK_BYTES")
+	[ ! -r "$SHARE" ] || saved[share]=$(cat "$SHARE")
 }
 
 restore_params()
@@ -83,6 +87,7 @@ restore_params()
 
 	[ -z "${saved[chunk_bytes]}" ] ||
 		write_to "$CHUNK_BYTES" "${saved[chunk_bytes]}"
+	[ -z "${saved[share]}" ] || write_to "$SHARE" "${saved[share]}"
 	[ -d "$PARAMS" ] || return
 	set_param offloading N
 	for name in $SETTABLE; do

@@ -38,6 +38,7 @@ DISTURBANCES=(
 	"min_bytes|min_bytes and min_batch_bytes changed"
 	"timeout_ms|timeout_ms changed"
 	"chunk_bytes|chunk_bytes changed"
+	"share|share on or off"
 	"reload|dcbm unloaded and loaded"
 	"cpu|a CPU offline and online"
 	"memory_block|a memory block offline and online"
@@ -128,6 +129,12 @@ d_chunk_bytes()
 	pick "$page" $((2 * page)) $((33 * page + 1)) 2097152 8388608 \
 		"${saved[chunk_bytes]}"
 	write_to "$CHUNK_BYTES" "$picked"
+}
+
+d_share()
+{
+	pick 0 1 1
+	write_to "$SHARE" "$picked"
 }
 
 # ---- dcbm -----------------------------------------------------------------

@@ -10,6 +10,7 @@
 
 #define DCBM_PARAMS	"/sys/module/dcbm/parameters/"
 #define CHUNK_BYTES	"/sys/kernel/mm/migrate_offload/chunk_bytes"
+#define SHARE		"/sys/kernel/mm/migrate_offload/share"
 #define NODE_SYSFS	"/sys/devices/system/node/"
 
 #define KPF_HUGE	BIT_ULL(17)

@@ -26,6 +26,7 @@ struct migrate_list {
  *	been measured yet
  * @latency_ns: how long a folio may be inaccessible, or 0 for no limit
  * @max_bytes: maximum size of the chunk in bytes
+ * @max_nr: number of folios that end it
  * @bytes: size of the folios that were added
  * @nr: number of the folios that were added
  * @unmap_ns: how long it should take to unmap them

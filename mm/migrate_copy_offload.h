@@ -23,7 +23,7 @@ struct migrate_list {
  * struct migrate_budget - limits of a chunk while a migrator copies
  * @limited: the limits apply: a migrator is wanted
  * @alone: finish the chunk before another one is unmapped, since nothing has
- *	been measured yet
+ *	been measured yet, or since the CPU copies a part
  * @latency_ns: how long a folio may be inaccessible, or 0 for no limit
  * @max_bytes: maximum size of the chunk in bytes
  * @max_nr: number of folios that end it

@@ -199,7 +199,7 @@ static void budget_set_limits(struct migrate_budget *budget, unsigned int order)
 	}
 	if (budget->alone || READ_ONCE(migrate_refused))
 		budget->max_bytes = CPU_CHUNK_PAGES * PAGE_SIZE;
-	if (!budget->alone)
+	if (!budget->alone || us)
 		budget->latency_ns = us ? us * NSEC_PER_USEC :
 					  cpu_latency_ns(order);
 }
@@ -223,9 +223,11 @@ bool migrate_budget_add(struct migrate_budget *budget, struct folio *folio)
 	bool full;
 	u64 copy;
 
-	/* chunk_bytes is "auto" */
+	/* Is chunk_bytes "auto"? */
 	if (!budget->nr && budget->max_bytes == SIZE_MAX)
 		budget_set_limits(budget, order);
+	else if (!budget->nr)
+		budget->alone = migrate_latency_is_shared(order);
 	budget->nr++;
 	budget->bytes += size;
 	budget->unmap_ns += unmap;
@@ -375,6 +377,19 @@ void migrate_latency_refused(bool refused)
 }
 
 /**
+ * migrate_latency_unshare - offer the migrator a whole chunk again
+ * @order: order of the folios
+ *
+ * For a migrator that does not take the part that it was to have.
+ *
+ * Context: Any.
+ */
+void migrate_latency_unshare(unsigned int order)
+{
+	WRITE_ONCE(migrate_folio_ns[order].shared, false);
+}
+
+/**
  * migrate_latency_reset - forget how fast a migrator was, before the next one
  *
  * Context: Process context, may sleep. Measures how fast the CPU copies if that
@@ -388,7 +403,7 @@ void migrate_latency_reset(void)
 
 	for (order = 0; order <= MAX_PAGE_ORDER; order++) {
 		ewma_migrate_ns_init(&migrate_folio_ns[order].copy);
-		migrate_folio_ns[order].shared = false;
+		WRITE_ONCE(migrate_folio_ns[order].shared, false);
 	}
 	migrate_refused = false;
 	if (migrate_cpu_copy_ns)

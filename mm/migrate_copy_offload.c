@@ -418,7 +418,7 @@ migrate_offload_submit(struct migrate_list *single,
 	struct migrate_offload_batch *batch;
 	unsigned int noio, order;
 	struct folio *src;
-	size_t bytes = 0, skip = 0;
+	size_t bytes = 0, part, skip = 0;
 	int err;
 
 	src = list_first_entry_or_null(&single->src, struct folio, lru);
@@ -436,11 +436,16 @@ migrate_offload_submit(struct migrate_list *single,
 	order = folio_order(src);
 	if (migrate_latency_is_shared(order)) {
 		bytes = folios_size(&single->src);
-		skip = bytes - min(bytes, migrate_latency_part(order, bytes));
+		part = min3(bytes, migrate_latency_part(order, bytes),
+			    MIGRATE_OFFLOAD_MAX_PAIRS * folio_size(src));
+		skip = bytes - part;
 	}
 	batch_fill(batch, single, batched, skip);
-	if (!batch->nr)
+	if (!batch->nr) {
+		if (skip)
+			migrate_latency_unshare(order);
 		goto put;
+	}
 
 	/*
 	 * The folios are locked. Reclaim could write through a filesystem or a
@@ -460,6 +465,9 @@ migrate_offload_submit(struct migrate_list *single,
 	migrate_latency_refused(err);
 	if (!err)
 		return batch;
+	/* It is not busy, but does not want so little */
+	if (skip && err != -EBUSY)
+		migrate_latency_unshare(order);
 
 	folios_left(&batched->src, reason, MIGRATE_LEFT_REFUSED);
 	list_splice_tail_init(&batched->src, &single->src);

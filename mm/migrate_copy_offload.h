@@ -151,6 +151,7 @@ u64 migrate_latency_cpu_ns(size_t bytes);
 u64 migrate_latency_move_ns(unsigned int order, size_t bytes);
 size_t migrate_latency_part(unsigned int order, size_t bytes);
 void migrate_latency_refused(bool refused);
+void migrate_latency_unshare(unsigned int order);
 void migrate_latency_reset(void);
 
 #ifdef CONFIG_DEBUG_MIGRATE_OFFLOAD

@@ -55,9 +55,11 @@
 /* Poll if less time is left: to sleep and wake up costs the CPU as much */
 #define DCBM_POLL_NS		(10 * NSEC_PER_USEC)
 /* If the CPU copies, too, a channel gets no less at a time */
-#define DCBM_MIN_PIECE		SZ_32K
+#define DCBM_MIN_PIECE		max(SZ_32K, PAGE_SIZE)
 /* What the CPU copies before it looks at the channels again */
-#define DCBM_CPU_BYTES		SZ_32K
+#define DCBM_CPU_BYTES		max(SZ_32K, PAGE_SIZE)
+/* A test of a channel copies less */
+#define DCBM_ROUGH_BYTES	max(SZ_128K, 16 * PAGE_SIZE)
 /* Learn how fast a channel is from one share of so many */
 #define DCBM_LEARN_EVERY	8
 /* For each descriptor: tell us, and nobody looks at it afterwards */
@@ -163,6 +165,7 @@ VISIBLE_IF_KUNIT void dcbm_fill(struct dcbm_chan *dc,
 {
 	unsigned int nr = 0;
 
+	share = min(share, left);
 	scoped_guard(spinlock_irq, &dc->lock) {
 		dc->share = (dc->share + 1) & FIELD_MAX(DCBM_TOKEN_SHARE);
 		bitmap_zero(dc->answered, DCBM_MAX_SEGS);
@@ -517,9 +520,11 @@ VISIBLE_IF_KUNIT void dcbm_learn(struct dcbm_chan *dc)
 	if (good && good == dc->bytes && ns > 0) {
 		ns = max(div_u64(ns, dc->bytes / SZ_1K), 1);
 		ewma_dcbm_speed_add(&dc->speed, ns);
+		if (READ_ONCE(dcbm_is_rough) && dc->bytes >= DCBM_ROUGH_BYTES) {
+			ewma_dcbm_speed_init(&dcbm_all_speed);
+			WRITE_ONCE(dcbm_is_rough, false);
+		}
 		ewma_dcbm_speed_add(&dcbm_all_speed, ns);
-		if (dc->bytes >= 2 * DCBM_MIN_SHARE)
-			dcbm_is_rough = false;
 	}
 }
 
@@ -527,7 +532,7 @@ void dcbm_forget_speed(void)
 {
 	ewma_dcbm_ns_init(&dcbm_share_ns);
 	ewma_dcbm_speed_init(&dcbm_all_speed);
-	dcbm_is_rough = true;
+	WRITE_ONCE(dcbm_is_rough, true);
 }
 
 /* One deadline for all channels of a job, however many do not meet it */
@@ -542,7 +547,8 @@ static void dcbm_set_deadline(struct dcbm_job *job, unsigned int ms)
  * the CPU is busy with other folios. It then copies from the end of the batch
  * on. So they also get seven eighths of what they should be able to copy
  * meanwhile, and what is left in the next rounds, so that nobody waits long for
- * the last of them. They get nothing if the CPU is done before them.
+ * the last of them. They get nothing if the CPU is done before them, but for a
+ * piece at times, to see whether they are still so slow.
  */
 VISIBLE_IF_KUNIT size_t dcbm_part(struct migrate_offload_batch *batch,
 				  u64 busy_ns)
@@ -554,7 +560,8 @@ VISIBLE_IF_KUNIT size_t dcbm_part(struct migrate_offload_batch *batch,
 		return job->left;
 	cpu_ns = mul_u64_u64_div_u64(batch->cpu_ns, job->left, batch->bytes);
 	if (dcbm_copy_ns(&dcbm_all_speed, DCBM_MIN_PIECE) > busy_ns + cpu_ns)
-		return 0;
+		return job->given || (job->dcs[0]->share + 1) % DCBM_LEARN_EVERY ?
+		       0 : DCBM_MIN_PIECE;
 	chan_ns = div_u64(dcbm_copy_ns(&dcbm_all_speed, job->left), job->nr);
 	if (chan_ns <= busy_ns)
 		return job->left;
@@ -770,6 +777,9 @@ bool dcbm_end(struct migrate_offload_batch *batch)
 	if (job->shares && job->given)
 		batch->copy_ns = mul_u64_u64_div_u64(batch->copy_ns,
 						     batch->bytes, job->given);
+	else if (job->shares)
+		batch->copy_ns = div_u64(dcbm_copy_ns(&dcbm_all_speed,
+						      batch->bytes), job->nr);
 	return ended;
 }
 
@@ -835,7 +845,7 @@ static bool dcbm_is_worth_it(struct migrate_offload_batch *batch)
 VISIBLE_IF_KUNIT int dcbm_submit_batch(struct migrate_offload_batch *batch)
 {
 	struct dcbm_job *job = dcbm_job(batch);
-	unsigned int max;
+	unsigned int i, max, nr = 0;
 	bool slow;
 
 	if (!dcbm_is_worth_it(batch))
@@ -856,10 +866,12 @@ VISIBLE_IF_KUNIT int dcbm_submit_batch(struct migrate_offload_batch *batch)
 
 	job->shares = (slow || job->nr < max) && dcbm_is_slow(batch, job->nr);
 	dcbm_begin(batch);
+	for (i = 0; i < job->nr; i++)
+		nr += !!job->dcs[i]->bytes;
 	/* The interrupt and the way back cost about as much */
-	ewma_dcbm_ns_add(&dcbm_share_ns, 2 *
-			 div_u64(ktime_to_ns(ktime_sub(ktime_get(),
-						       job->begun)), job->nr));
+	if (nr)
+		ewma_dcbm_ns_add(&dcbm_share_ns,
+				 2 * div_u64(ktime_get() - job->begun, nr));
 	return 0;
 }
 

@@ -86,12 +86,12 @@ VISIBLE_IF_KUNIT int dcbm_start(void)
 		return -ENODEV;
 	}
 
+	WRITE_ONCE(dcbm_nr_claimed, nr);
 	ret = migrate_offload_register(&dcbm_ops, dcbm_reasons);
 	if (ret) {
 		dcbm_release_chans();
 		return ret;
 	}
-	WRITE_ONCE(dcbm_nr_claimed, nr);
 	dcbm_apply_min_bytes();
 	pr_info("%u channels\n", nr);
 	WRITE_ONCE(dcbm_offloading, true);

@@ -2942,6 +2942,13 @@ static void test_share_fill(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, dc->bytes, SZ_4K);
 	KUNIT_EXPECT_EQ(test, pos.pair, 1);
 	KUNIT_EXPECT_EQ(test, pos.offset, SZ_4K);
+	/* There is less left than it was to get, or nothing */
+	dcbm_fill(dc, &t->batch, &pos, SZ_32K, SZ_4K);
+	KUNIT_EXPECT_EQ(test, dc->bytes, SZ_4K);
+	KUNIT_EXPECT_EQ(test, dc->src.orig_nents, 1);
+	dcbm_fill(dc, &t->batch, &pos, SZ_32K, 0);
+	KUNIT_EXPECT_EQ(test, dc->bytes, 0);
+	KUNIT_EXPECT_EQ(test, dc->src.orig_nents, 0);
 }
 
 static void test_share_part(struct kunit *test)
@@ -2969,7 +2976,40 @@ static void test_share_part(struct kunit *test)
 	job->left = 3 * SZ_32K;
 	KUNIT_EXPECT_GT(test, dcbm_part(&t->batch, 0), 0);
 	job->left -= PAGE_SIZE;
+	job->dcs[0] = t->dcs[0];
 	KUNIT_EXPECT_EQ(test, dcbm_part(&t->batch, 0), 0);
+	/* But now and then, it is tried */
+	t->dcs[0]->share = 7;
+	KUNIT_EXPECT_EQ(test, dcbm_part(&t->batch, 0), SZ_32K);
+	job->given = SZ_32K;
+	KUNIT_EXPECT_EQ(test, dcbm_part(&t->batch, 0), 0);
+}
+
+/* A channel that was slow only once is seen to be fast again */
+static void test_share_recovers(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+	struct dcbm_job *job = dcbm_job(&t->batch);
+	unsigned int i, given = 0;
+
+	test_serve(test, 1);
+	test_add(test, 9);
+	test_content(test, &t->batch);
+	/* The CPU copies all of it before the channel copies a piece */
+	test_share_speed(t, 1, 100000);
+	for (i = 0; i < 16; i++) {
+		atomic_long_set(&t->batch.pairs[0].copied, 0);
+		KUNIT_ASSERT_EQ(test, dcbm_submit_batch(&t->batch), 0);
+		dcbm_wait_batch(&t->batch);
+		KUNIT_EXPECT_TRUE(test, test_all_same(&t->batch));
+		given += !!job->given;
+		/* The core does not take the CPU's time for the engine's */
+		KUNIT_EXPECT_GT(test, t->batch.copy_ns, t->batch.cpu_ns);
+		t->batch.copy_ns = 0;
+	}
+	KUNIT_EXPECT_GE(test, given, 2);
+	KUNIT_EXPECT_LT(test, given, 16);
+	KUNIT_EXPECT_LT(test, ewma_dcbm_speed_read(&dcbm_all_speed), 100000);
 }
 
 /* The CPU goes from the end of the batch to what channels have, not further */
@@ -3123,6 +3163,7 @@ static void test_share_stuck(struct kunit *test)
 static struct kunit_case share_test_cases[] = {
 	KUNIT_CASE(test_share_fill),
 	KUNIT_CASE(test_share_part),
+	KUNIT_CASE(test_share_recovers),
 	KUNIT_CASE(test_share_tail),
 	KUNIT_CASE(test_share_rounds),
 	KUNIT_CASE(test_share_rough),

@@ -555,13 +555,15 @@ VISIBLE_IF_KUNIT size_t dcbm_part(struct migrate_offload_batch *batch,
 {
 	struct dcbm_job *job = dcbm_job(batch);
 	u64 cpu_ns, chan_ns, part;
+	bool learn;
 
 	if (!job->shares)
 		return job->left;
 	cpu_ns = mul_u64_u64_div_u64(batch->cpu_ns, job->left, batch->bytes);
-	if (dcbm_copy_ns(&dcbm_all_speed, DCBM_MIN_PIECE) > busy_ns + cpu_ns)
-		return job->given || (job->dcs[0]->share + 1) % DCBM_LEARN_EVERY ?
-		       0 : DCBM_MIN_PIECE;
+	if (dcbm_copy_ns(&dcbm_all_speed, DCBM_MIN_PIECE) > busy_ns + cpu_ns) {
+		learn = !((job->dcs[0]->share + 1) % DCBM_LEARN_EVERY);
+		return learn && !job->given ? DCBM_MIN_PIECE : 0;
+	}
 	chan_ns = div_u64(dcbm_copy_ns(&dcbm_all_speed, job->left), job->nr);
 	if (chan_ns <= busy_ns)
 		return job->left;

@@ -547,8 +547,9 @@ static void dcbm_set_deadline(struct dcbm_job *job, unsigned int ms)
  * the CPU is busy with other folios. It then copies from the end of the batch
  * on. So they also get seven eighths of what they should be able to copy
  * meanwhile, and what is left in the next rounds, so that nobody waits long for
- * the last of them. They get nothing if the CPU is done before them, but for a
- * piece at times, to see whether they are still so slow.
+ * the last of them. If the CPU is done before them, they get nothing, except
+ * one piece in DCBM_LEARN_EVERY batches, which shows whether they are still so
+ * slow.
  */
 VISIBLE_IF_KUNIT size_t dcbm_part(struct migrate_offload_batch *batch,
 				  u64 busy_ns)
@@ -591,11 +592,14 @@ VISIBLE_IF_KUNIT void dcbm_begin_round(struct migrate_offload_batch *batch,
 	for (i = 0; i < job->nr; i++) {
 		struct dcbm_chan *dc = job->dcs[i];
 		size_t share = DIV_ROUND_UP(part, job->nr - i);
+		size_t limit = job->left;
 
-		if (job->shares)
+		if (job->shares) {
 			share = part ? each : 0;
+			limit = min(limit, share);
+		}
 		dcbm_fill(dc, batch, &job->pos, min(share, dcbm_max_share(dc)),
-			  job->shares ? min(share, job->left) : job->left);
+			  limit);
 		part -= min(part, dc->bytes);
 		job->left -= dc->bytes;
 		job->given += dc->bytes;
@@ -758,6 +762,17 @@ VISIBLE_IF_KUNIT void dcbm_copy_tail(struct migrate_offload_batch *batch)
 	}
 }
 
+/* Return how long the channels alone would have taken, without the CPU */
+static u64 dcbm_alone_ns(struct migrate_offload_batch *batch)
+{
+	struct dcbm_job *job = dcbm_job(batch);
+
+	if (!job->given)
+		return div_u64(dcbm_copy_ns(&dcbm_all_speed, batch->bytes),
+			       job->nr);
+	return mul_u64_u64_div_u64(batch->copy_ns, batch->bytes, job->given);
+}
+
 /*
  * Wait until the batch is done, or as much of it as time allows: the CPU is to
  * copy the rest. Returns false if an engine got stuck.
@@ -775,13 +790,8 @@ bool dcbm_end(struct migrate_offload_batch *batch)
 		dcbm_begin_round(batch, 0);
 	}
 	batch->shared = job->shares;
-	/* What the channels alone would have taken */
-	if (job->shares && job->given)
-		batch->copy_ns = mul_u64_u64_div_u64(batch->copy_ns,
-						     batch->bytes, job->given);
-	else if (job->shares)
-		batch->copy_ns = div_u64(dcbm_copy_ns(&dcbm_all_speed,
-						      batch->bytes), job->nr);
+	if (job->shares)
+		batch->copy_ns = dcbm_alone_ns(batch);
 	return ended;
 }
 

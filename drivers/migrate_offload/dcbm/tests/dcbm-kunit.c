@@ -2928,6 +2928,16 @@ static void test_share_speed(struct dcbm_test *t, unsigned long cpu_ns,
 	t->batch.cpu_ns = (u64)cpu_ns * t->batch.bytes / SZ_1K;
 }
 
+/* Submit the batch, of which the CPU copies three times as much as a channel */
+static void test_share_submit(struct kunit *test)
+{
+	struct dcbm_test *t = test->priv;
+
+	test_content(test, &t->batch);
+	test_share_speed(t, 100, 300);
+	KUNIT_ASSERT_EQ(test, dcbm_submit_batch(&t->batch), 0);
+}
+
 /* A channel does not get what the CPU has, not even of a large folio */
 static void test_share_fill(struct kunit *test)
 {
@@ -3023,9 +3033,7 @@ static void test_share_tail(struct kunit *test)
 	test_serve_late(test, 1);
 	test_add(test, 9);
 	test_add_many(test, 3, 0);
-	test_content(test, &t->batch);
-	test_share_speed(t, 100, 300);
-	KUNIT_ASSERT_EQ(test, dcbm_submit_batch(&t->batch), 0);
+	test_share_submit(test);
 	KUNIT_ASSERT_TRUE(test, job->shares);
 	KUNIT_ASSERT_GT(test, job->given, 0);
 	KUNIT_ASSERT_LT(test, job->given, SZ_2M);
@@ -3056,9 +3064,7 @@ static void test_share_rounds(struct kunit *test)
 	test_serve(test, 2);
 	test_add_many(test, 16, 4);
 	test_add(test, 9);
-	test_content(test, &t->batch);
-	test_share_speed(t, 100, 300);
-	KUNIT_ASSERT_EQ(test, dcbm_submit_batch(&t->batch), 0);
+	test_share_submit(test);
 	KUNIT_ASSERT_EQ(test, job->nr, 2);
 	dcbm_wait_batch(&t->batch);
 	KUNIT_EXPECT_TRUE(test, test_all_same(&t->batch));
@@ -3123,9 +3129,7 @@ static void test_share_time(struct kunit *test)
 
 	test_serve_late(test, 1);
 	test_add(test, 9);
-	test_content(test, &t->batch);
-	test_share_speed(t, 100, 300);
-	KUNIT_ASSERT_EQ(test, dcbm_submit_batch(&t->batch), 0);
+	test_share_submit(test);
 	dcbm_copy_tail(&t->batch);
 	test_answer_late(&t->chans[0]);
 	t->dcs[0]->ended = ktime_add_ns(job->begun, job->given);
@@ -3143,10 +3147,8 @@ static void test_share_stuck(struct kunit *test)
 
 	test_serve_late(test, 1);
 	test_add_many(test, 32, 4);
-	test_content(test, &t->batch);
-	test_share_speed(t, 100, 300);
 	dcbm_timeout_ms = 1;
-	KUNIT_ASSERT_EQ(test, dcbm_submit_batch(&t->batch), 0);
+	test_share_submit(test);
 	dcbm_wait_batch(&t->batch);
 	KUNIT_EXPECT_EQ(test, t->dcs[0]->state, DCBM_STUCK);
 	for (i = 0; i < t->batch.nr; i++) {

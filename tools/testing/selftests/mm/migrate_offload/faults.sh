@@ -358,9 +358,9 @@ test_share()
 
 	offload_on 2 && knob bandwidth 20 || return 1
 	write_to "$SHARE" 1 && write_to "$CHUNK_BYTES" auto || return 1
-	before=$(awk '/^pgmigrate_offload_shared / { print $2 }' /proc/vmstat)
+	before=$(vmstat pgmigrate_offload_shared)
 	counted -t 1 -b 32M -s 4K,64K,2M || ret=1
-	after=$(awk '/^pgmigrate_offload_shared / { print $2 }' /proc/vmstat)
+	after=$(vmstat pgmigrate_offload_shared)
 	msg "$((after - before)) pages were kept by the CPU"
 	write_to "$SHARE" 0 && write_to "$CHUNK_BYTES" "$TEST_CHUNK" || ret=1
 	[ "$((after - before))" -gt 0 ] && [ "$(param folios_migrated)" -gt 0 ] &&

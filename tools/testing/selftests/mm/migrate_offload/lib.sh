@@ -102,6 +102,13 @@ has_chunk_bytes()
 	[ -e "$CHUNK_BYTES" ] || skip "no $CHUNK_BYTES"
 }
 
+# Sum of the counters of /proc/vmstat that match
+vmstat()
+{
+	awk -v pattern="^($1)$" '$1 ~ pattern { sum += $2 } END { print sum + 0 }' \
+		/proc/vmstat
+}
+
 # ---- the module ---------------------------------------------------------
 
 load_dcbm()

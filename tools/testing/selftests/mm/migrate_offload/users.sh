@@ -168,13 +168,6 @@ other_reasons()
 	param reason_mask | tr ',' '\n' | grep -vx "$1" | paste -sd ,
 }
 
-# Sum of the counters of /proc/vmstat that match
-vmstat()
-{
-	awk -v pattern="^($1)$" '$1 ~ pattern { sum += $2 } END { print sum + 0 }' \
-		/proc/vmstat
-}
-
 # ---- the users ----------------------------------------------------------
 #
 # prepare_USER gets the memory held where it will be migrated from, and

@@ -17,13 +17,9 @@
  * does no harm.
  */
 #include <linux/average.h>
-#include <linux/ctype.h>
 #include <linux/delay.h>
 #include <linux/gfp.h>
 #include <linux/highmem.h>
-#include <linux/init.h>
-#include <linux/kobject.h>
-#include <linux/kstrtox.h>
 #include <linux/ktime.h>
 #include <linux/log2.h>
 #include <linux/math64.h>
@@ -31,8 +27,6 @@
 #include <linux/mm.h>
 #include <linux/mmzone.h>
 #include <linux/sizes.h>
-#include <linux/string.h>
-#include <linux/sysfs.h>
 #include <linux/time64.h>
 
 #include "internal.h"
@@ -79,12 +73,12 @@ static unsigned long migrate_cpu_copy_ns __read_mostly;
 /* The migrator has refused the last batch */
 static bool migrate_refused __read_mostly;
 
-/* Values of the operator, or 0 for "auto" */
-static unsigned int migrate_latency_us __read_mostly;
-static unsigned int migrate_chunk_bytes __read_mostly;
+/* Values of the operator, or 0 for "auto"; see migrate_copy_policy.c */
+unsigned int migrate_latency_us __read_mostly;
+unsigned int migrate_chunk_bytes __read_mostly;
 
 /* The CPU copies a part of a batch if the migrator is slower */
-static bool migrate_share __read_mostly = true;
+bool migrate_share __read_mostly = true;
 
 /* The last values of "auto", to be shown */
 static unsigned long migrate_latency_ns_last;
@@ -390,6 +384,30 @@ void migrate_latency_unshare(unsigned int order)
 }
 
 /**
+ * migrate_latency_last_us - what "auto" has come to for latency_us
+ *
+ * Context: Any.
+ *
+ * Return: the bound of the last chunk, in microseconds.
+ */
+unsigned long migrate_latency_last_us(void)
+{
+	return READ_ONCE(migrate_latency_ns_last) / NSEC_PER_USEC;
+}
+
+/**
+ * migrate_latency_last_bytes - what "auto" has come to for chunk_bytes
+ *
+ * Context: Any.
+ *
+ * Return: the size of the last chunk that was full, in bytes.
+ */
+unsigned long migrate_latency_last_bytes(void)
+{
+	return READ_ONCE(migrate_chunk_bytes_last);
+}
+
+/**
  * migrate_latency_reset - forget how fast a migrator was, before the next one
  *
  * Context: Process context, may sleep. Measures how fast the CPU copies if that
@@ -427,112 +445,6 @@ void migrate_latency_reset(void)
 	if (dst)
 		folio_put(dst);
 }
-
-/* Read "auto" or a number from @min to @max; 0 stands for "auto" */
-static int parse_auto(const char *buf, unsigned int min, unsigned int max,
-		      unsigned int *value)
-{
-	unsigned int number;
-	int ret;
-
-	/* What was read can be written back */
-	if (!strncmp(buf, "auto", 4) && (!buf[4] || isspace(buf[4]))) {
-		WRITE_ONCE(*value, 0);
-		return 0;
-	}
-	ret = kstrtouint(buf, 0, &number);
-	if (ret)
-		return ret;
-	if (number < min || number > max)
-		return -EINVAL;
-	WRITE_ONCE(*value, number);
-	return 0;
-}
-
-static ssize_t show_auto(char *buf, unsigned int fixed, unsigned long last)
-{
-	return fixed ? sysfs_emit(buf, "%u\n", fixed) :
-		       sysfs_emit(buf, "auto %lu\n", last);
-}
-
-static ssize_t latency_us_show(struct kobject *kobj,
-			       struct kobj_attribute *attr, char *buf)
-{
-	return show_auto(buf, READ_ONCE(migrate_latency_us),
-			 READ_ONCE(migrate_latency_ns_last) / NSEC_PER_USEC);
-}
-
-static ssize_t latency_us_store(struct kobject *kobj,
-				struct kobj_attribute *attr,
-				const char *buf, size_t count)
-{
-	return parse_auto(buf, 1, USEC_PER_SEC, &migrate_latency_us) ?: count;
-}
-
-static struct kobj_attribute latency_us_attr = __ATTR_RW(latency_us);
-
-static ssize_t chunk_bytes_show(struct kobject *kobj,
-				struct kobj_attribute *attr, char *buf)
-{
-	return show_auto(buf, READ_ONCE(migrate_chunk_bytes),
-			 READ_ONCE(migrate_chunk_bytes_last));
-}
-
-static ssize_t chunk_bytes_store(struct kobject *kobj,
-				 struct kobj_attribute *attr,
-				 const char *buf, size_t count)
-{
-	return parse_auto(buf, PAGE_SIZE, SZ_1G, &migrate_chunk_bytes) ?: count;
-}
-
-static struct kobj_attribute chunk_bytes_attr = __ATTR_RW(chunk_bytes);
-
-static ssize_t share_show(struct kobject *kobj, struct kobj_attribute *attr,
-			  char *buf)
-{
-	return sysfs_emit(buf, "%d\n", READ_ONCE(migrate_share));
-}
-
-static ssize_t share_store(struct kobject *kobj, struct kobj_attribute *attr,
-			   const char *buf, size_t count)
-{
-	bool share;
-	int ret;
-
-	ret = kstrtobool(buf, &share);
-	if (ret)
-		return ret;
-	WRITE_ONCE(migrate_share, share);
-	return count;
-}
-
-static struct kobj_attribute share_attr = __ATTR_RW(share);
-
-static struct attribute *migrate_offload_attrs[] = {
-	&latency_us_attr.attr,
-	&chunk_bytes_attr.attr,
-	&share_attr.attr,
-	NULL,
-};
-
-static const struct attribute_group migrate_offload_group = {
-	.attrs = migrate_offload_attrs,
-};
-
-static int __init migrate_offload_sysfs_init(void)
-{
-	struct kobject *kobj;
-
-	kobj = kobject_create_and_add("migrate_offload", mm_kobj);
-	if (!kobj)
-		return -ENOMEM;
-	if (sysfs_create_group(kobj, &migrate_offload_group)) {
-		kobject_put(kobj);
-		return -ENOMEM;
-	}
-	return 0;
-}
-subsys_initcall(migrate_offload_sysfs_init);
 
 #ifdef CONFIG_MIGRATION_COPY_OFFLOAD_KUNIT_TEST
 #include "tests/migrate_copy_latency-kunit.h"

@@ -47,7 +47,6 @@
 #define MIGRATE_OFFLOAD_RESERVE	16
 
 DEFINE_STATIC_KEY_FALSE(migrate_offload_enabled);
-unsigned long migrate_offload_reasons __read_mostly;
 
 static int submit_nop(struct migrate_offload_batch *batch)
 {
@@ -72,18 +71,18 @@ DEFINE_STATIC_SRCU(migrate_offload_srcu);
 /* Serialises registration, and protects what follows */
 static DEFINE_MUTEX(migrate_offload_mutex);
 
-/* What has registered, and what it wants */
+/* What has registered, and what suits it */
 static struct migrate_offload_slot {
 	const struct migrate_offload_ops *ops;
 	unsigned long reasons;
-	size_t min_bytes;
+	unsigned int min_folio_bytes;
 } migrate_offload_slots[MIGRATE_OFFLOAD_SLOTS];
 
 /* The slot in use, or MIGRATE_OFFLOAD_SLOTS; also read in SRCU sections */
 static unsigned int migrate_offload_slot = MIGRATE_OFFLOAD_SLOTS;
 
-/* Smaller folios are not worth it, as the migrator in use has it */
-static size_t migrate_offload_min_bytes __read_mostly;
+/* The operator wants no migrator, whatever registers */
+static bool migrate_offload_none;
 
 /* Valid in an SRCU section in which a slot is in use */
 static mempool_t migrate_offload_batches;
@@ -190,7 +189,7 @@ static enum migrate_left_cause folio_offload_cause(struct folio *src,
 {
 	struct address_space *mapping;
 
-	if (folio_size(src) < READ_ONCE(migrate_offload_min_bytes))
+	if (folio_size(src) < READ_ONCE(migrate_min_folio_bytes))
 		return MIGRATE_LEFT_TOO_SMALL;
 	if (page_has_movable_ops(&src->page))
 		return MIGRATE_LEFT_MOVABLE_OPS;
@@ -225,6 +224,7 @@ static enum vm_event_item cause_event(enum migrate_left_cause cause)
 	switch (cause) {
 	case MIGRATE_LEFT_SINGLE:
 	case MIGRATE_LEFT_TOO_SMALL:
+	case MIGRATE_LEFT_SMALL_BATCH:
 		return PGMIGRATE_OFFLOAD_SMALL;
 	case MIGRATE_LEFT_SHARED:
 		return PGMIGRATE_OFFLOAD_SHARED;
@@ -393,6 +393,27 @@ static void batch_fill(struct migrate_offload_batch *batch,
 	}
 }
 
+/* Have the migrator take @batch, or return its error */
+static int batch_submit(struct migrate_offload_batch *batch, u64 busy_ns)
+{
+	unsigned int noio;
+	int err;
+
+	batch->busy_ns = busy_ns;
+	batch->cpu_ns = migrate_latency_cpu_ns(batch->bytes);
+	batch->submit = ktime_get_ns();
+	/*
+	 * The folios are locked. Reclaim could write through a filesystem or a
+	 * loop device, and wait for one of these locks. GFP_NOFS would not rule
+	 * out the loop device.
+	 */
+	noio = memalloc_noio_save();
+	err = slot_submit(batch);
+	memalloc_noio_restore(noio);
+	batch->submit_ns = ktime_get_ns() - batch->submit;
+	return err;
+}
+
 /**
  * migrate_offload_submit - have a migrator copy what it can of a chunk
  * @single: unmapped folios, flushed from the TLBs, locked, and destinations
@@ -416,9 +437,10 @@ migrate_offload_submit(struct migrate_list *single,
 		       enum migrate_reason reason, u64 busy_ns)
 {
 	struct migrate_offload_batch *batch;
-	unsigned int noio, order;
-	struct folio *src;
+	enum migrate_left_cause cause;
 	size_t bytes = 0, part, skip = 0;
+	struct folio *src;
+	unsigned int order;
 	int err;
 
 	src = list_first_entry_or_null(&single->src, struct folio, lru);
@@ -447,29 +469,24 @@ migrate_offload_submit(struct migrate_list *single,
 		goto put;
 	}
 
-	/*
-	 * The folios are locked. Reclaim could write through a filesystem or a
-	 * loop device, and wait for one of these locks. GFP_NOFS would not rule
-	 * out the loop device.
-	 */
-	noio = memalloc_noio_save();
 	/* The CPU copies and moves what it has kept meanwhile */
 	if (skip)
 		busy_ns += migrate_latency_move_ns(order, bytes - batch->bytes);
-	batch->busy_ns = busy_ns;
-	batch->cpu_ns = migrate_latency_cpu_ns(batch->bytes);
-	batch->submit = ktime_get_ns();
-	err = slot_submit(batch);
-	memalloc_noio_restore(noio);
-	batch->submit_ns = ktime_get_ns() - batch->submit;
+	if (migrate_policy_takes(batch->bytes, batch->nr)) {
+		cause = MIGRATE_LEFT_REFUSED;
+		err = batch_submit(batch, busy_ns);
+	} else {
+		cause = MIGRATE_LEFT_SMALL_BATCH;
+		err = -EINVAL;
+	}
 	migrate_latency_refused(err);
 	if (!err)
 		return batch;
-	/* It is not busy, but does not want so little */
+	/* It is not busy, but does not get or want so little */
 	if (skip && err != -EBUSY)
 		migrate_latency_unshare(order);
 
-	folios_left(&batched->src, reason, MIGRATE_LEFT_REFUSED);
+	folios_left(&batched->src, reason, cause);
 	list_splice_tail_init(&batched->src, &single->src);
 	list_splice_tail_init(&batched->dst, &single->dst);
 put:
@@ -615,6 +632,19 @@ static unsigned int find_slot(const struct migrate_offload_ops *ops)
 	return slot;
 }
 
+/* The slot of the migrator with this name, or MIGRATE_OFFLOAD_SLOTS */
+static unsigned int slot_by_name(const char *name)
+{
+	unsigned int slot;
+
+	lockdep_assert_held(&migrate_offload_mutex);
+	for (slot = 0; slot < MIGRATE_OFFLOAD_SLOTS; slot++)
+		if (migrate_offload_slots[slot].ops &&
+		    sysfs_streq(name, migrate_offload_slots[slot].ops->name))
+			break;
+	return slot;
+}
+
 /* The slot of a migrator, or MIGRATE_OFFLOAD_SLOTS if it is not registered */
 static unsigned int slot_of(const struct migrate_offload_ops *ops)
 {
@@ -627,32 +657,54 @@ static void slot_use(unsigned int slot)
 	struct migrate_offload_slot *used = &migrate_offload_slots[slot];
 
 	migrate_latency_reset();
-	WRITE_ONCE(migrate_offload_min_bytes, used->min_bytes);
-	WRITE_ONCE(migrate_offload_reasons, used->reasons);
+	migrate_policy_use(used->reasons, used->min_folio_bytes);
 	/* A CPU that sees the slot sees its static calls and the mempool */
 	smp_store_release(&migrate_offload_slot, slot);
 	static_branch_enable(&migrate_offload_enabled);
 	pr_info("migrate: %s copies batches of folios\n", used->ops->name);
 }
 
+/* Let no migrator have the batches that begin from now on */
+static void slot_use_none(void)
+{
+	static_branch_disable(&migrate_offload_enabled);
+	WRITE_ONCE(migrate_offload_slot, MIGRATE_OFFLOAD_SLOTS);
+	migrate_policy_use(0, 0);
+}
+
+/* The first slot with a migrator, or MIGRATE_OFFLOAD_SLOTS */
+static unsigned int first_taken_slot(void)
+{
+	unsigned int slot = 0;
+
+	while (slot < MIGRATE_OFFLOAD_SLOTS && !migrate_offload_slots[slot].ops)
+		slot++;
+	return slot;
+}
+
 /**
  * migrate_offload_register - let a migrator copy for page migration
  * @ops: what copies; must stay until it is unregistered
- * @reasons: what to offload, a mask of BIT(enum migrate_reason)
+ * @reasons: what to offload unless the operator says otherwise, a mask of
+ *	BIT(enum migrate_reason)
+ * @min_folio_bytes: what a folio must have to be worth it, in bytes, unless the
+ *	operator says otherwise; for engines that cost the CPU something for each
+ *	folio, however small
  *
- * Of several, the first copies, and the others are idle until it goes. A module
- * must unregister its migrator before it goes, in its exit function at the
- * latest. That is what makes its code safe to free, and a pin on the module
- * would only make it impossible to unload.
+ * Of several, the first copies, and the others are idle until it goes, or until
+ * the operator chooses one. A module must unregister its migrator before it
+ * goes, in its exit function at the latest. That is what makes its code safe to
+ * free, and a pin on the module would only make it impossible to unload.
  *
  * Context: Process context, may sleep.
  *
- * Return: 0, -EINVAL for a migrator that is not complete or a mask that has
- * unknown reasons, -EEXIST for one that is registered, -EBUSY if all slots are
- * taken, -ENOMEM.
+ * Return: 0, -EINVAL for a migrator that is not complete, the name "none", or a
+ * mask that has unknown reasons, -EEXIST for one that is registered or has the name of one,
+ * -EBUSY if all slots are taken, -ENOMEM.
  */
 int migrate_offload_register(const struct migrate_offload_ops *ops,
-			     unsigned long reasons)
+			     unsigned long reasons,
+			     unsigned int min_folio_bytes)
 {
 	const size_t size = sizeof(struct migrate_offload_batch);
 	unsigned int slot;
@@ -661,16 +713,18 @@ int migrate_offload_register(const struct migrate_offload_ops *ops,
 	if (!ops || !ops->name || !ops->submit || !ops->wait ||
 	    (reasons & ~MIGRATE_OFFLOAD_ALL_REASONS))
 		return -EINVAL;
+	if (!strcmp(ops->name, "none"))
+		return -EINVAL;
 
 	guard(mutex)(&migrate_offload_mutex);
 
-	if (slot_of(ops) != MIGRATE_OFFLOAD_SLOTS)
+	if (slot_by_name(ops->name) != MIGRATE_OFFLOAD_SLOTS)
 		return -EEXIST;
 	slot = find_slot(NULL);
 	if (slot == MIGRATE_OFFLOAD_SLOTS)
 		return -EBUSY;
 
-	if (migrate_offload_slot == MIGRATE_OFFLOAD_SLOTS) {
+	if (first_taken_slot() == MIGRATE_OFFLOAD_SLOTS) {
 		ret = mempool_init_kmalloc_pool(&migrate_offload_batches,
 						min(num_online_cpus(),
 						    MIGRATE_OFFLOAD_RESERVE),
@@ -680,8 +734,9 @@ int migrate_offload_register(const struct migrate_offload_ops *ops,
 	}
 	slot_set(slot, ops);
 	migrate_offload_slots[slot].reasons = reasons;
-	migrate_offload_slots[slot].min_bytes = 0;
-	if (migrate_offload_slot == MIGRATE_OFFLOAD_SLOTS)
+	migrate_offload_slots[slot].min_folio_bytes = min_folio_bytes;
+	if (migrate_offload_slot == MIGRATE_OFFLOAD_SLOTS &&
+	    !migrate_offload_none)
 		slot_use(slot);
 	return 0;
 }
@@ -707,168 +762,80 @@ void migrate_offload_unregister(const struct migrate_offload_ops *ops)
 		return;
 
 	used = slot == migrate_offload_slot;
-	if (used) {
-		static_branch_disable(&migrate_offload_enabled);
-		WRITE_ONCE(migrate_offload_slot, MIGRATE_OFFLOAD_SLOTS);
-	}
+	if (used)
+		slot_use_none();
 	/* A batch holds a read lock from before submit() to after wait() */
 	synchronize_srcu(&migrate_offload_srcu);
 	slot_set(slot, NULL);
 	pr_info("migrate: %s has unregistered\n", ops->name);
-	if (!used)
-		return;
 
-	for (next = 0; next < MIGRATE_OFFLOAD_SLOTS; next++)
-		if (migrate_offload_slots[next].ops)
-			return slot_use(next);
-	mempool_exit(&migrate_offload_batches);
+	next = first_taken_slot();
+	if (next == MIGRATE_OFFLOAD_SLOTS)
+		mempool_exit(&migrate_offload_batches);
+	else if (used)
+		slot_use(next);
 }
 EXPORT_SYMBOL_GPL(migrate_offload_unregister);
 
 /**
- * migrate_offload_set_reasons - change what is offloaded
- * @ops: as registered; what is not registered is ignored
- * @reasons: a mask of BIT(enum migrate_reason); unknown reasons are dropped
+ * migrate_offload_choose - let a migrator have the batches from now on
+ * @name: of a migrator that is registered, or "none"; a line feed may follow
  *
- * Batches that are under way are not affected.
+ * Batches that another one has taken are completed by that one. After "none",
+ * none is used until one is chosen. Otherwise, the next one is used when the
+ * chosen one goes.
  *
  * Context: Process context, may sleep.
+ *
+ * Return: 0, or -ENODEV if no such migrator is registered.
  */
-void migrate_offload_set_reasons(const struct migrate_offload_ops *ops,
-				 unsigned long reasons)
+int migrate_offload_choose(const char *name)
 {
 	unsigned int slot;
 
 	guard(mutex)(&migrate_offload_mutex);
 
-	slot = slot_of(ops);
+	if (sysfs_streq(name, "none")) {
+		migrate_offload_none = true;
+		slot_use_none();
+		return 0;
+	}
+	slot = slot_by_name(name);
 	if (slot == MIGRATE_OFFLOAD_SLOTS)
-		return;
-	reasons &= MIGRATE_OFFLOAD_ALL_REASONS;
-	migrate_offload_slots[slot].reasons = reasons;
-	if (slot == migrate_offload_slot)
-		WRITE_ONCE(migrate_offload_reasons, reasons);
-}
-EXPORT_SYMBOL_GPL(migrate_offload_set_reasons);
-
-/**
- * migrate_offload_set_min_bytes - change from what size on folios are offloaded
- * @ops: as registered; what is not registered is ignored
- * @min_bytes: size of a folio in bytes; smaller ones are left to the CPU
- *
- * What an engine costs for each folio, its set-up and its answer, has no part
- * in how large the folio is, so small ones do not pay. Batches that are under
- * way are not affected.
- *
- * Context: Process context, may sleep.
- */
-void migrate_offload_set_min_bytes(const struct migrate_offload_ops *ops,
-				   size_t min_bytes)
-{
-	unsigned int slot;
-
-	guard(mutex)(&migrate_offload_mutex);
-
-	slot = slot_of(ops);
-	if (slot == MIGRATE_OFFLOAD_SLOTS)
-		return;
-	migrate_offload_slots[slot].min_bytes = min_bytes;
-	if (slot == migrate_offload_slot)
-		WRITE_ONCE(migrate_offload_min_bytes, min_bytes);
-}
-EXPORT_SYMBOL_GPL(migrate_offload_set_min_bytes);
-
-static int reason_by_name(const char *name, size_t len)
-{
-	int i;
-
-	for (i = 0; i < MR_NEVER; i++)
-		if (strlen(migrate_reason_names[i]) == len &&
-		    !strncmp(migrate_reason_names[i], name, len))
-			return i;
-	return -EINVAL;
-}
-
-/**
- * migrate_offload_parse_reasons - read a set of reasons to migrate
- * @buf: names as in the migrate tracepoints with commas between them, or "all",
- *	or "none", or the mask as a number
- * @reasons: takes the mask of BIT(enum migrate_reason); only written on success
- *
- * A line feed at the end is ignored. Allocates nothing, since parameters on the
- * kernel's command line are read before anything can be allocated.
- *
- * Return: 0, -EINVAL if @buf is none of these, -ERANGE for a number that does
- * not fit.
- */
-int migrate_offload_parse_reasons(const char *buf, unsigned long *reasons)
-{
-	unsigned long mask = 0;
-	size_t len;
-	int ret;
-
-	if (sysfs_streq(buf, "all")) {
-		*reasons = MIGRATE_OFFLOAD_ALL_REASONS;
-		return 0;
-	}
-	if (sysfs_streq(buf, "none")) {
-		*reasons = 0;
-		return 0;
-	}
-
-	ret = kstrtoul(buf, 0, &mask);
-	if (ret == -ERANGE)
-		return ret;
-	if (!ret) {
-		if (mask & ~MIGRATE_OFFLOAD_ALL_REASONS)
-			return -EINVAL;
-		*reasons = mask;
-		return 0;
-	}
-
-	mask = 0;
-	buf = skip_spaces(buf);
-	for (;;) {
-		len = strcspn(buf, ", \t\n");
-		ret = reason_by_name(buf, len);
-		if (ret < 0)
-			return ret;
-		mask |= BIT(ret);
-		buf += len;
-		if (*buf != ',')
-			break;
-		buf++;
-	}
-	if (*skip_spaces(buf))
-		return -EINVAL;
-	*reasons = mask;
+		return -ENODEV;
+	migrate_offload_none = false;
+	if (slot != migrate_offload_slot)
+		slot_use(slot);
 	return 0;
 }
-EXPORT_SYMBOL_GPL(migrate_offload_parse_reasons);
 
 /**
- * migrate_offload_show_reasons - print a set of reasons to migrate
+ * migrate_offload_show_migrators - print what can be chosen
  * @buf: a page, as for sysfs
- * @reasons: a mask of BIT(enum migrate_reason)
  *
- * What is printed can be read by migrate_offload_parse_reasons().
+ * Context: Process context, may sleep.
  *
- * Return: number of characters printed.
+ * Return: number of characters printed: the names of those that are registered,
+ * and "none", with brackets around what is in use.
  */
-int migrate_offload_show_reasons(char *buf, unsigned long reasons)
+int migrate_offload_show_migrators(char *buf)
 {
-	int len = 0, i;
+	unsigned int slot;
+	int len = 0;
 
-	reasons &= MIGRATE_OFFLOAD_ALL_REASONS;
-	if (!reasons)
-		return sysfs_emit(buf, "none\n");
+	guard(mutex)(&migrate_offload_mutex);
 
-	for_each_set_bit(i, &reasons, MR_NEVER)
-		len += sysfs_emit_at(buf, len, "%s%s", len ? "," : "",
-				     migrate_reason_names[i]);
-	return len + sysfs_emit_at(buf, len, "\n");
+	for (slot = 0; slot < MIGRATE_OFFLOAD_SLOTS; slot++) {
+		if (!migrate_offload_slots[slot].ops)
+			continue;
+		len += sysfs_emit_at(buf, len, slot == migrate_offload_slot ?
+				     "[%s] " : "%s ",
+				     migrate_offload_slots[slot].ops->name);
+	}
+	return len + sysfs_emit_at(buf, len, "%s\n",
+				   migrate_offload_slot == MIGRATE_OFFLOAD_SLOTS ?
+				   "[none]" : "none");
 }
-EXPORT_SYMBOL_GPL(migrate_offload_show_reasons);
 
 #ifdef CONFIG_MIGRATION_COPY_OFFLOAD_KUNIT_TEST
 #include "tests/migrate_copy_offload-kunit.h"

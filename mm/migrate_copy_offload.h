@@ -131,6 +131,11 @@ static inline bool folio_has_hwpoison(struct folio *folio)
 #ifdef CONFIG_MIGRATION_COPY_OFFLOAD
 DECLARE_STATIC_KEY_FALSE(migrate_offload_enabled);
 extern unsigned long migrate_offload_reasons;
+extern unsigned int migrate_min_folio_bytes;
+extern unsigned int migrate_min_batch_bytes;
+extern unsigned int migrate_latency_us;
+extern unsigned int migrate_chunk_bytes;
+extern bool migrate_share;
 
 struct migrate_offload_batch *
 migrate_offload_submit(struct migrate_list *single,
@@ -138,6 +143,11 @@ migrate_offload_submit(struct migrate_list *single,
 		       enum migrate_reason reason, u64 busy_ns);
 unsigned int migrate_offload_wait(struct migrate_offload_batch *batch,
 				  struct migrate_list *lost);
+int migrate_offload_choose(const char *name);
+int migrate_offload_show_migrators(char *buf);
+
+void migrate_policy_use(unsigned long reasons, unsigned int min_folio_bytes);
+bool migrate_policy_takes(size_t bytes, unsigned int nr);
 
 void migrate_budget_init(struct migrate_budget *budget);
 bool migrate_budget_add(struct migrate_budget *budget, struct folio *folio);
@@ -152,6 +162,8 @@ u64 migrate_latency_move_ns(unsigned int order, size_t bytes);
 size_t migrate_latency_part(unsigned int order, size_t bytes);
 void migrate_latency_refused(bool refused);
 void migrate_latency_unshare(unsigned int order);
+unsigned long migrate_latency_last_us(void);
+unsigned long migrate_latency_last_bytes(void);
 void migrate_latency_reset(void);
 
 #ifdef CONFIG_DEBUG_MIGRATE_OFFLOAD

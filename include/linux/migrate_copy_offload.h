@@ -31,6 +31,7 @@ enum migrate_left_cause {
 	MIGRATE_LEFT_SHARED,		/* the CPU is quicker */
 	MIGRATE_LEFT_SINGLE,		/* alone in its chunk, and small */
 	MIGRATE_LEFT_TOO_SMALL,		/* does not pay */
+	MIGRATE_LEFT_SMALL_BATCH,	/* all of the batch does not pay */
 	MIGRATE_LEFT_INACCESSIBLE,	/* for the kernel, too */
 	MIGRATE_LEFT_MAPPING,		/* the mapping does more than to copy */
 	MIGRATE_LEFT_PINNED,		/* may be the target of DMA */
@@ -156,7 +157,7 @@ migrate_offload_set_lost(struct migrate_offload_batch *batch, unsigned int i)
 
 /**
  * struct migrate_offload_ops - a migrator: what copies batches
- * @name: for messages
+ * @name: by which the operator chooses, and for messages
  * @submit: starts to copy a batch, and returns without waiting for the copy, or
  *	for an engine to be free. Returns 0 if the migrator takes the batch, or
  *	an error if it does not. After an error, the migrator must not touch the
@@ -181,13 +182,8 @@ void migrate_offload_copy_pages(struct migrate_offload_batch *batch,
 				unsigned int i, unsigned long n,
 				unsigned long nr);
 int migrate_offload_register(const struct migrate_offload_ops *ops,
-			     unsigned long reasons);
+			     unsigned long reasons,
+			     unsigned int min_folio_bytes);
 void migrate_offload_unregister(const struct migrate_offload_ops *ops);
-void migrate_offload_set_reasons(const struct migrate_offload_ops *ops,
-				 unsigned long reasons);
-void migrate_offload_set_min_bytes(const struct migrate_offload_ops *ops,
-				   size_t min_bytes);
-int migrate_offload_parse_reasons(const char *buf, unsigned long *reasons);
-int migrate_offload_show_reasons(char *buf, unsigned long reasons);
 
 #endif /* _LINUX_MIGRATE_COPY_OFFLOAD_H */

@@ -274,31 +274,6 @@ static void test_pause(struct kunit *test)
 	KUNIT_EXPECT_LT(test, pause_ns(&times, &next, copied), 0);
 }
 
-static void test_parse_auto(struct kunit *test)
-{
-	static const char * const bad[] = {
-		"", "\n", "automatic", "auto1", "-1", "9", "101", "10s",
-		"4294967306", "18446744073709551626",
-	};
-	unsigned int value = 55, i;
-
-	for (i = 0; i < ARRAY_SIZE(bad); i++) {
-		KUNIT_EXPECT_NE_MSG(test, parse_auto(bad[i], 10, 100, &value),
-				    0, "%s", bad[i]);
-		KUNIT_EXPECT_EQ(test, value, 55);
-	}
-	KUNIT_EXPECT_EQ(test, parse_auto("10\n", 10, 100, &value), 0);
-	KUNIT_EXPECT_EQ(test, value, 10);
-	KUNIT_EXPECT_EQ(test, parse_auto("0x64", 10, 100, &value), 0);
-	KUNIT_EXPECT_EQ(test, value, 100);
-	KUNIT_EXPECT_EQ(test, parse_auto("auto\n", 10, 100, &value), 0);
-	KUNIT_EXPECT_EQ(test, value, 0);
-	/* As it is read */
-	value = 55;
-	KUNIT_EXPECT_EQ(test, parse_auto("auto 835\n", 10, 100, &value), 0);
-	KUNIT_EXPECT_EQ(test, value, 0);
-}
-
 static struct kunit_case latency_test_cases[] = {
 	KUNIT_CASE(test_first),
 	KUNIT_CASE(test_fixed),
@@ -307,7 +282,6 @@ static struct kunit_case latency_test_cases[] = {
 	KUNIT_CASE(test_learn),
 	KUNIT_CASE(test_share),
 	KUNIT_CASE(test_pause),
-	KUNIT_CASE(test_parse_auto),
 	{}
 };
 

@@ -68,6 +68,10 @@ struct offload_test {
 	void (*wait)(struct offload_test *t,
 		     struct migrate_offload_batch *batch);
 
+	/* To be put back */
+	unsigned int min_batch_bytes;
+	bool none;
+
 	/* PF_MEMALLOC_NOIO as submit() and wait() found it */
 	unsigned int submit_noio;
 	unsigned int wait_noio;
@@ -166,11 +170,9 @@ static const struct migrate_offload_ops test_others_migrator = {
 /* With the two above, one more than can be registered */
 static const struct migrate_offload_ops
 test_idle_migrators[MIGRATE_OFFLOAD_SLOTS - 1] = {
-	[0 ... MIGRATE_OFFLOAD_SLOTS - 2] = {
-		.name = "kunit-idle",
-		.submit = test_others_submit,
-		.wait = test_others_wait,
-	},
+	{ "kunit-idle-1", test_others_submit, test_others_wait },
+	{ "kunit-idle-2", test_others_submit, test_others_wait },
+	{ "kunit-idle-3", test_others_submit, test_others_wait },
 };
 
 /* What a file's folio can be migrated with */
@@ -368,10 +370,17 @@ static int test_init(struct kunit *test)
 	if (!t)
 		return -ENOMEM;
 	t->mapping.a_ops = &test_aops;
+	/* Batches are small here */
+	t->min_batch_bytes = migrate_min_batch_bytes;
+	migrate_min_batch_bytes = 0;
+	scoped_guard(mutex, &migrate_offload_mutex) {
+		t->none = migrate_offload_none;
+		migrate_offload_none = false;
+	}
 	test->priv = t;
 
 	/* For no reason, so that no other task gets to the migrator */
-	ret = migrate_offload_register(&test_migrator, 0);
+	ret = migrate_offload_register(&test_migrator, 0, 0);
 	if (ret)
 		return ret;
 	scoped_guard(mutex, &migrate_offload_mutex)
@@ -397,8 +406,14 @@ static void test_exit(struct kunit *test)
 		migrate_offload_unregister(&test_idle_migrators[i]);
 	migrate_offload_unregister(&test_others_migrator);
 	migrate_offload_unregister(&test_migrator);
-	if (test->priv)
-		test_forget(test->priv);
+	if (test->priv) {
+		struct offload_test *t = test->priv;
+
+		scoped_guard(mutex, &migrate_offload_mutex)
+			migrate_offload_none = t->none;
+		migrate_min_batch_bytes = t->min_batch_bytes;
+		test_forget(t);
+	}
 }
 
 /* ---- which folios are offered ---- */
@@ -503,7 +518,7 @@ static void test_plain(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, test_cause(test), MIGRATE_LEFT_NONE);
 }
 
-/* Smaller ones do not pay, as the migrator has said */
+/* Smaller ones do not pay */
 static void test_small(struct kunit *test)
 {
 	unsigned int order = test_param_order(test);
@@ -512,11 +527,11 @@ static void test_small(struct kunit *test)
 	test_add(test, order + 1);
 	test_add(test, order);
 	test_add(test, order + 1);
-	WRITE_ONCE(migrate_offload_min_bytes, (PAGE_SIZE << order) + 1);
+	WRITE_ONCE(migrate_min_folio_bytes, (PAGE_SIZE << order) + 1);
 	KUNIT_EXPECT_EQ(test, test_cause(test), MIGRATE_LEFT_TOO_SMALL);
-	WRITE_ONCE(migrate_offload_min_bytes, PAGE_SIZE << order);
+	WRITE_ONCE(migrate_min_folio_bytes, PAGE_SIZE << order);
 	KUNIT_EXPECT_EQ(test, test_cause(test), MIGRATE_LEFT_NONE);
-	WRITE_ONCE(migrate_offload_min_bytes, 0);
+	WRITE_ONCE(migrate_min_folio_bytes, 0);
 }
 
 /* Somebody else has a reference, such as direct I/O into the folio */
@@ -1272,6 +1287,24 @@ static void test_refused(struct kunit *test)
 }
 
 /* Neither function may enter reclaim that writes: the folios are locked */
+/* A batch that does not pay is left to the CPU, and that is no failure */
+static void test_small_batch(struct kunit *test)
+{
+	struct offload_test *t = test->priv;
+
+	test_add(test, 0);
+	test_add(test, 0);
+	migrate_min_batch_bytes = 2 * PAGE_SIZE + 1;
+	test_events_begin(test);
+	test_run(test);
+	KUNIT_EXPECT_EQ(test, t->nr_calls, 0);
+	test_expect_event(test, PGMIGRATE_OFFLOAD_SMALL, 2);
+	test_expect_event(test, PGMIGRATE_OFFLOAD_FAILED, 0);
+	migrate_min_batch_bytes = 2 * PAGE_SIZE;
+	test_run(test);
+	KUNIT_EXPECT_EQ(test, t->nr_calls, 1);
+}
+
 static void test_noio(struct kunit *test)
 {
 	struct offload_test *t = test->priv;
@@ -1721,6 +1754,7 @@ static struct kunit_case batch_test_cases[] = {
 	KUNIT_CASE(test_lost),
 	KUNIT_CASE(test_stale),
 	KUNIT_CASE(test_refused),
+	KUNIT_CASE(test_small_batch),
 	KUNIT_CASE(test_noio),
 	KUNIT_CASE(test_cb),
 	KUNIT_CASE(test_poison_meanwhile),
@@ -1773,17 +1807,17 @@ static void test_incomplete(struct kunit *test)
 	};
 	struct offload_test *t = test->priv;
 
-	KUNIT_EXPECT_EQ(test, migrate_offload_register(NULL, 0), -EINVAL);
-	KUNIT_EXPECT_EQ(test, migrate_offload_register(&no_name, 0), -EINVAL);
-	KUNIT_EXPECT_EQ(test, migrate_offload_register(&no_submit, 0), -EINVAL);
-	KUNIT_EXPECT_EQ(test, migrate_offload_register(&no_wait, 0), -EINVAL);
+	KUNIT_EXPECT_EQ(test, migrate_offload_register(NULL, 0, 0), -EINVAL);
+	KUNIT_EXPECT_EQ(test, migrate_offload_register(&no_name, 0, 0), -EINVAL);
+	KUNIT_EXPECT_EQ(test, migrate_offload_register(&no_submit, 0, 0), -EINVAL);
+	KUNIT_EXPECT_EQ(test, migrate_offload_register(&no_wait, 0, 0), -EINVAL);
 	/* Should it have been taken, do not call it */
 	migrate_offload_unregister(&no_wait);
 	migrate_offload_unregister(&no_submit);
 	migrate_offload_unregister(&no_name);
 
 	/* None of these is in the way */
-	KUNIT_EXPECT_EQ(test, migrate_offload_register(&test_migrator, 0), 0);
+	KUNIT_EXPECT_EQ(test, migrate_offload_register(&test_migrator, 0, 0), 0);
 	test_run(test);
 	KUNIT_EXPECT_EQ(test, t->nr_calls, 1);
 }
@@ -1791,9 +1825,9 @@ static void test_incomplete(struct kunit *test)
 static void test_unknown_reasons(struct kunit *test)
 {
 	KUNIT_EXPECT_EQ(test, migrate_offload_register(&test_migrator,
-						       BIT(MR_NEVER)),
+						       BIT(MR_NEVER), 0),
 			-EINVAL);
-	KUNIT_EXPECT_EQ(test, migrate_offload_register(&test_migrator, ~0UL),
+	KUNIT_EXPECT_EQ(test, migrate_offload_register(&test_migrator, ~0UL, 0),
 			-EINVAL);
 	KUNIT_EXPECT_FALSE(test, static_key_enabled(&migrate_offload_enabled));
 }
@@ -1804,14 +1838,14 @@ static void test_second(struct kunit *test)
 	struct offload_test *t = test->priv;
 
 	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_migrator,
-						       BIT(MR_DEMOTION)), 0);
+						       BIT(MR_DEMOTION), 0), 0);
 	KUNIT_EXPECT_EQ(test, migrate_offload_register(&test_others_migrator,
-						       BIT(MR_SYSCALL)), 0);
+						       BIT(MR_SYSCALL), 0), 0);
 	KUNIT_EXPECT_EQ(test, migrate_offload_register(&test_migrator,
-						       BIT(MR_SYSCALL)),
+						       BIT(MR_SYSCALL), 0),
 			-EEXIST);
 	KUNIT_EXPECT_EQ(test, migrate_offload_register(&test_others_migrator,
-						       BIT(MR_SYSCALL)),
+						       BIT(MR_SYSCALL), 0),
 			-EEXIST);
 	KUNIT_EXPECT_EQ(test, migrate_offload_reasons, BIT(MR_DEMOTION));
 	test_run(test);
@@ -1826,20 +1860,20 @@ static void test_slots(struct kunit *test)
 	const struct migrate_offload_ops *idle = test_idle_migrators;
 	unsigned int i;
 
-	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_migrator, 0), 0);
+	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_migrator, 0, 0), 0);
 	for (i = 0; i < MIGRATE_OFFLOAD_SLOTS - 1; i++)
-		KUNIT_ASSERT_EQ(test, migrate_offload_register(&idle[i], 0), 0);
+		KUNIT_ASSERT_EQ(test, migrate_offload_register(&idle[i], 0, 0), 0);
 	KUNIT_EXPECT_EQ(test, migrate_offload_register(&test_others_migrator,
-						       0), -EBUSY);
-	KUNIT_EXPECT_EQ(test, migrate_offload_register(&idle[0], 0), -EEXIST);
+						       0, 0), -EBUSY);
+	KUNIT_EXPECT_EQ(test, migrate_offload_register(&idle[0], 0, 0), -EEXIST);
 
 	/* There is room again once one is gone, no matter which */
 	migrate_offload_unregister(&idle[1]);
 	KUNIT_EXPECT_EQ(test, migrate_offload_register(&test_others_migrator,
-						       0), 0);
+						       0, 0), 0);
 	migrate_offload_unregister(&test_migrator);
-	KUNIT_EXPECT_EQ(test, migrate_offload_register(&idle[1], 0), 0);
-	KUNIT_EXPECT_EQ(test, migrate_offload_register(&test_migrator, 0),
+	KUNIT_EXPECT_EQ(test, migrate_offload_register(&idle[1], 0, 0), 0);
+	KUNIT_EXPECT_EQ(test, migrate_offload_register(&test_migrator, 0, 0),
 			-EBUSY);
 }
 
@@ -1849,9 +1883,9 @@ static void test_take_over(struct kunit *test)
 	struct offload_test *t = test->priv;
 
 	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_migrator,
-						       BIT(MR_DEMOTION)), 0);
+						       BIT(MR_DEMOTION), 0), 0);
 	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_others_migrator,
-						       BIT(MR_LONGTERM_PIN)),
+						       BIT(MR_LONGTERM_PIN), 0),
 			0);
 	migrate_offload_unregister(&test_migrator);
 	KUNIT_EXPECT_FALSE(test, migrate_should_offload(MR_DEMOTION));
@@ -1864,7 +1898,7 @@ static void test_take_over(struct kunit *test)
 
 	/* Nothing changes if an idle one comes or goes */
 	KUNIT_EXPECT_EQ(test, migrate_offload_register(&test_migrator,
-						       BIT(MR_DEMOTION)), 0);
+						       BIT(MR_DEMOTION), 0), 0);
 	KUNIT_EXPECT_FALSE(test, migrate_should_offload(MR_DEMOTION));
 	migrate_offload_unregister(&test_migrator);
 	KUNIT_EXPECT_TRUE(test, migrate_should_offload(MR_LONGTERM_PIN));
@@ -1878,23 +1912,134 @@ static void test_take_over(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, test_others_calls, 2);
 }
 
-/* The settings of an idle migrator apply once it is in use */
-static void test_set_idle(struct kunit *test)
+/* What suits an idle migrator applies once it is in use */
+static void test_defaults(struct kunit *test)
 {
 	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_migrator,
-						       BIT(MR_DEMOTION)), 0);
+						       BIT(MR_DEMOTION),
+						       SZ_16K), 0);
 	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_others_migrator,
-						       0), 0);
-	migrate_offload_set_min_bytes(&test_migrator, SZ_16K);
-	migrate_offload_set_reasons(&test_others_migrator,
-				    BIT(MR_LONGTERM_PIN));
-	migrate_offload_set_min_bytes(&test_others_migrator, SZ_64K);
+						       BIT(MR_LONGTERM_PIN),
+						       SZ_64K), 0);
 	KUNIT_EXPECT_EQ(test, migrate_offload_reasons, BIT(MR_DEMOTION));
-	KUNIT_EXPECT_EQ(test, migrate_offload_min_bytes, SZ_16K);
+	KUNIT_EXPECT_EQ(test, migrate_min_folio_bytes, SZ_16K);
 
 	migrate_offload_unregister(&test_migrator);
 	KUNIT_EXPECT_EQ(test, migrate_offload_reasons, BIT(MR_LONGTERM_PIN));
-	KUNIT_EXPECT_EQ(test, migrate_offload_min_bytes, SZ_64K);
+	KUNIT_EXPECT_EQ(test, migrate_min_folio_bytes, SZ_64K);
+
+	migrate_offload_unregister(&test_others_migrator);
+	KUNIT_EXPECT_EQ(test, migrate_offload_reasons, 0);
+	KUNIT_EXPECT_EQ(test, migrate_min_folio_bytes, 0);
+}
+
+/* The operator's choice has the batches from then on */
+static void test_choose(struct kunit *test)
+{
+	struct offload_test *t = test->priv;
+	struct migrate_offload_batch *batch;
+
+	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_migrator,
+						       BIT(MR_DEMOTION), 0), 0);
+	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_others_migrator,
+						       BIT(MR_LONGTERM_PIN), 0),
+			0);
+	batch = test_begin(t);
+	KUNIT_EXPECT_EQ(test, migrate_offload_choose("kunit-other\n"), 0);
+	KUNIT_EXPECT_EQ(test, migrate_offload_reasons, BIT(MR_LONGTERM_PIN));
+	/* Who took a batch completes it */
+	test_end(t, batch);
+	KUNIT_EXPECT_EQ(test, t->nr_waits, 1);
+	KUNIT_EXPECT_EQ(test, test_others_waits, 0);
+	test_run(test);
+	KUNIT_EXPECT_EQ(test, t->nr_calls, 1);
+	KUNIT_EXPECT_EQ(test, test_others_calls, 1);
+
+	/* When it goes, the other one takes over */
+	migrate_offload_unregister(&test_others_migrator);
+	KUNIT_EXPECT_EQ(test, migrate_offload_reasons, BIT(MR_DEMOTION));
+}
+
+static void test_choose_none(struct kunit *test)
+{
+	struct offload_test *t = test->priv;
+	struct migrate_offload_batch *batch;
+
+	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_migrator,
+						       BIT(MR_DEMOTION), 0), 0);
+	batch = test_begin(t);
+	KUNIT_EXPECT_EQ(test, migrate_offload_choose("none"), 0);
+	KUNIT_EXPECT_FALSE(test, migrate_should_offload(MR_DEMOTION));
+	test_end(t, batch);
+	KUNIT_EXPECT_EQ(test, t->nr_waits, 1);
+	test_run(test);
+	KUNIT_EXPECT_EQ(test, t->nr_calls, 1);
+
+	/* It stays so, whoever registers or goes */
+	KUNIT_EXPECT_EQ(test, migrate_offload_register(&test_others_migrator,
+						       BIT(MR_DEMOTION), 0), 0);
+	migrate_offload_unregister(&test_migrator);
+	KUNIT_EXPECT_FALSE(test, migrate_should_offload(MR_DEMOTION));
+	test_run(test);
+	KUNIT_EXPECT_EQ(test, test_others_calls, 0);
+
+	KUNIT_EXPECT_EQ(test, migrate_offload_choose("kunit-other"), 0);
+	KUNIT_EXPECT_TRUE(test, migrate_should_offload(MR_DEMOTION));
+	test_run(test);
+	KUNIT_EXPECT_EQ(test, test_others_calls, 1);
+}
+
+static void test_choose_bad(struct kunit *test)
+{
+	static const char * const bad[] = {
+		"", "\n", "kuni", "kunit-other2", "None", "kunit kunit-other",
+	};
+	static const struct migrate_offload_ops none = {
+		.name = "none",
+		.submit = test_submit,
+		.wait = test_wait,
+	};
+	static const struct migrate_offload_ops again = {
+		.name = "kunit",
+		.submit = test_others_submit,
+		.wait = test_others_wait,
+	};
+	unsigned int i;
+
+	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_migrator, 0, 0),
+			0);
+	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_others_migrator,
+						       0, 0), 0);
+	for (i = 0; i < ARRAY_SIZE(bad); i++)
+		KUNIT_EXPECT_EQ_MSG(test, migrate_offload_choose(bad[i]),
+				    -ENODEV, "\"%s\"", bad[i]);
+	scoped_guard(mutex, &migrate_offload_mutex)
+		KUNIT_EXPECT_EQ(test, migrate_offload_slot,
+				slot_of(&test_migrator));
+	/* A name stands for one */
+	KUNIT_EXPECT_EQ(test, migrate_offload_register(&none, 0, 0), -EINVAL);
+	KUNIT_EXPECT_EQ(test, migrate_offload_register(&again, 0, 0), -EEXIST);
+}
+
+static void test_show_migrators(struct kunit *test)
+{
+	char *text = kunit_kzalloc(test, PAGE_SIZE, GFP_KERNEL);
+	int len;
+
+	KUNIT_ASSERT_NOT_NULL(test, text);
+	KUNIT_ASSERT_TRUE(test, PAGE_ALIGNED(text));
+	KUNIT_EXPECT_EQ(test, migrate_offload_show_migrators(text), 7);
+	KUNIT_EXPECT_STREQ(test, text, "[none]\n");
+	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_migrator, 0, 0),
+			0);
+	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_others_migrator,
+						       0, 0), 0);
+	len = migrate_offload_show_migrators(text);
+	KUNIT_EXPECT_STREQ(test, text, "[kunit] kunit-other none\n");
+	KUNIT_EXPECT_EQ(test, len, strlen(text));
+	KUNIT_EXPECT_EQ(test, migrate_offload_choose("none"), 0);
+	migrate_offload_show_migrators(text);
+	KUNIT_EXPECT_STREQ(test, text, "kunit kunit-other [none]\n");
 }
 
 /*
@@ -1907,9 +2052,9 @@ static void test_wait_slot(struct kunit *test)
 	struct migrate_offload_batch *batch;
 	unsigned int slot, other;
 
-	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_migrator, 0), 0);
+	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_migrator, 0, 0), 0);
 	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_others_migrator,
-						       0), 0);
+						       0, 0), 0);
 	scoped_guard(mutex, &migrate_offload_mutex) {
 		slot = slot_of(&test_migrator);
 		other = slot_of(&test_others_migrator);
@@ -1926,7 +2071,7 @@ static void test_wait_slot(struct kunit *test)
 /* The reserve has a batch for each CPU, up to a limit */
 static void test_reserve_size(struct kunit *test)
 {
-	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_migrator, 0), 0);
+	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_migrator, 0, 0), 0);
 	KUNIT_EXPECT_EQ(test, migrate_offload_batches.curr_nr,
 			min(num_online_cpus(), MIGRATE_OFFLOAD_RESERVE));
 	KUNIT_EXPECT_EQ(test, migrate_offload_batches.min_nr,
@@ -1939,59 +2084,12 @@ static void test_unregister_others(struct kunit *test)
 
 	migrate_offload_unregister(NULL);
 	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_migrator,
-						       BIT(MR_DEMOTION)), 0);
+						       BIT(MR_DEMOTION), 0), 0);
 	migrate_offload_unregister(NULL);
 	migrate_offload_unregister(&test_others_migrator);
 	KUNIT_EXPECT_TRUE(test, migrate_should_offload(MR_DEMOTION));
 	test_run(test);
 	KUNIT_EXPECT_EQ(test, t->nr_calls, 1);
-}
-
-static void test_set_reasons(struct kunit *test)
-{
-	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_migrator,
-						       BIT(MR_DEMOTION)), 0);
-	KUNIT_EXPECT_TRUE(test, migrate_should_offload(MR_DEMOTION));
-	KUNIT_EXPECT_FALSE(test, migrate_should_offload(MR_LONGTERM_PIN));
-
-	migrate_offload_set_reasons(NULL, 0);
-	migrate_offload_set_reasons(&test_others_migrator, 0);
-	KUNIT_EXPECT_EQ(test, migrate_offload_reasons, BIT(MR_DEMOTION));
-
-	migrate_offload_set_reasons(&test_migrator, BIT(MR_LONGTERM_PIN));
-	KUNIT_EXPECT_FALSE(test, migrate_should_offload(MR_DEMOTION));
-	KUNIT_EXPECT_TRUE(test, migrate_should_offload(MR_LONGTERM_PIN));
-
-	migrate_offload_set_reasons(&test_migrator, ~0UL);
-	KUNIT_EXPECT_EQ(test, migrate_offload_reasons,
-			MIGRATE_OFFLOAD_ALL_REASONS);
-	migrate_offload_set_reasons(&test_migrator, 0);
-	KUNIT_EXPECT_EQ(test, migrate_offload_reasons, 0);
-
-	migrate_offload_unregister(&test_migrator);
-	migrate_offload_set_reasons(&test_migrator, BIT(MR_DEMOTION));
-	KUNIT_EXPECT_EQ(test, migrate_offload_reasons, 0);
-}
-
-static void test_set_min_bytes(struct kunit *test)
-{
-	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_migrator,
-						       BIT(MR_DEMOTION)), 0);
-	/* All, until somebody says otherwise */
-	KUNIT_EXPECT_EQ(test, migrate_offload_min_bytes, 0);
-
-	migrate_offload_set_min_bytes(NULL, SZ_16K);
-	migrate_offload_set_min_bytes(&test_others_migrator, SZ_16K);
-	KUNIT_EXPECT_EQ(test, migrate_offload_min_bytes, 0);
-	migrate_offload_set_min_bytes(&test_migrator, SZ_16K);
-	KUNIT_EXPECT_EQ(test, migrate_offload_min_bytes, SZ_16K);
-
-	/* The next one does not begin with what the last one wanted */
-	migrate_offload_unregister(&test_migrator);
-	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_migrator,
-						       BIT(MR_DEMOTION)), 0);
-	KUNIT_EXPECT_EQ(test, migrate_offload_min_bytes, 0);
-	migrate_offload_unregister(&test_migrator);
 }
 
 static void test_unregister(struct kunit *test)
@@ -2002,7 +2100,7 @@ static void test_unregister(struct kunit *test)
 
 	for (i = 1; i <= 3; i++) {
 		ret = migrate_offload_register(&test_migrator,
-					       BIT(MR_DEMOTION));
+					       BIT(MR_DEMOTION), 0);
 		KUNIT_ASSERT_EQ(test, ret, 0);
 		KUNIT_EXPECT_TRUE(test, migrate_should_offload(MR_DEMOTION));
 		test_run(test);
@@ -2011,6 +2109,8 @@ static void test_unregister(struct kunit *test)
 
 		migrate_offload_unregister(&test_migrator);
 		KUNIT_EXPECT_FALSE(test, migrate_should_offload(MR_DEMOTION));
+		KUNIT_EXPECT_FALSE(test,
+				   static_key_enabled(&migrate_offload_enabled));
 		/* As somebody does who found the branch open just before */
 		test_run(test);
 		KUNIT_EXPECT_EQ(test, t->nr_calls, i);
@@ -2079,7 +2179,7 @@ static void test_unregister_waits(struct kunit *test)
 
 	reinit_completion(&test_slow_entered);
 	WRITE_ONCE(test_slow_left, false);
-	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_slow_migrator, 0),
+	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_slow_migrator, 0, 0),
 			0);
 	thread = test_thread(test_slow_thread, test->priv);
 	if (!thread) {
@@ -2117,9 +2217,9 @@ static void test_unregister_in_flight(struct kunit *test)
 	reinit_completion(&test_unregistered);
 	test_add(test, 0);
 	test_add(test, 0);
-	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_migrator, 0), 0);
+	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_migrator, 0, 0), 0);
 	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_others_migrator,
-						       0), 0);
+						       0, 0), 0);
 	t->nr = 2;
 	batch = test_begin(t);
 	t->nr = 4;
@@ -2158,12 +2258,14 @@ static struct kunit_case registration_test_cases[] = {
 	KUNIT_CASE(test_second),
 	KUNIT_CASE(test_slots),
 	KUNIT_CASE(test_take_over),
-	KUNIT_CASE(test_set_idle),
+	KUNIT_CASE(test_defaults),
+	KUNIT_CASE(test_choose),
+	KUNIT_CASE(test_choose_none),
+	KUNIT_CASE(test_choose_bad),
+	KUNIT_CASE(test_show_migrators),
 	KUNIT_CASE(test_wait_slot),
 	KUNIT_CASE(test_reserve_size),
 	KUNIT_CASE(test_unregister_others),
-	KUNIT_CASE(test_set_reasons),
-	KUNIT_CASE(test_set_min_bytes),
 	KUNIT_CASE(test_unregister),
 	KUNIT_CASE(test_unregister_waits),
 	KUNIT_CASE(test_unregister_in_flight),
@@ -2177,198 +2279,7 @@ static struct kunit_suite registration_test_suite = {
 	.test_cases = registration_test_cases,
 };
 
-/* ---- sets of reasons ---- */
-
-#define TEST_UNTOUCHED	0xbadUL
-
-static const struct test_good {
-	const char *text;
-	unsigned long reasons;
-} test_goods[] = {
-	{ "all", MIGRATE_OFFLOAD_ALL_REASONS },
-	{ "all\n", MIGRATE_OFFLOAD_ALL_REASONS },
-	{ "none", 0 },
-	{ "none\n", 0 },
-	{ "0", 0 },
-	{ "0x0\n", 0 },
-	{ "1", BIT(0) },
-	{ "0x3ff", MIGRATE_OFFLOAD_ALL_REASONS },
-	{ "0X108\n", BIT(MR_DEMOTION) | BIT(MR_SYSCALL) },
-	{ "010", BIT(MR_SYSCALL) },
-	{ "264", BIT(MR_DEMOTION) | BIT(MR_SYSCALL) },
-	{ "demotion", BIT(MR_DEMOTION) },
-	{ "demotion\n", BIT(MR_DEMOTION) },
-	{ " \t demotion", BIT(MR_DEMOTION) },
-	{ "demotion \t", BIT(MR_DEMOTION) },
-	{ "demotion,demotion", BIT(MR_DEMOTION) },
-	{ "damon,compaction,demotion\n",
-	  BIT(MR_COMPACTION) | BIT(MR_DEMOTION) | BIT(MR_DAMON) },
-};
-
-KUNIT_ARRAY_PARAM_DESC(test_good, test_goods, text);
-
-static void test_parse_good(struct kunit *test)
-{
-	const struct test_good *param = test->param_value;
-	unsigned long reasons = TEST_UNTOUCHED;
-
-	KUNIT_EXPECT_EQ(test, migrate_offload_parse_reasons(param->text,
-							    &reasons), 0);
-	KUNIT_EXPECT_EQ(test, reasons, param->reasons);
-}
-
-static const struct test_bad {
-	const char *text;
-	int error;
-} test_bads[] = {
-	{ "", -EINVAL },
-	{ "\n", -EINVAL },
-	{ "  ", -EINVAL },
-	{ "-1", -EINVAL },
-	{ "-0x1", -EINVAL },
-	/* One more than there are; all that fit in a long; more than fit */
-	{ "0x400", -EINVAL },
-	{ "0x401", -EINVAL },
-	{ "0xffffffffffffffff", -EINVAL },
-	{ "0x10000000000000000", -ERANGE },
-	{ "99999999999999999999999999", -ERANGE },
-	{ "1 2", -EINVAL },
-	{ "1,2", -EINVAL },
-	{ "0x", -EINVAL },
-	{ "1.5", -EINVAL },
-	{ "demotio", -EINVAL },
-	{ "demotions", -EINVAL },
-	{ "Demotion", -EINVAL },
-	{ "All", -EINVAL },
-	{ "all,demotion", -EINVAL },
-	{ "demotion,all", -EINVAL },
-	{ "demotion,none", -EINVAL },
-	{ "demotion,1", -EINVAL },
-	{ "demotion,", -EINVAL },
-	{ ",demotion", -EINVAL },
-	{ ",", -EINVAL },
-	{ "demotion,,damon", -EINVAL },
-	{ "demotion, damon", -EINVAL },
-	{ "demotion ,damon", -EINVAL },
-	{ "demotion damon", -EINVAL },
-	{ "demotion\ndamon", -EINVAL },
-	{ "damon,demotio", -EINVAL },
-	{ "demotion;damon", -EINVAL },
-	{ "\x01\x02\xff", -EINVAL },
-	{ "demotion\xff", -EINVAL },
-};
-
-/* Some are empty or not fit to be printed */
-static void test_bad_desc(const struct test_bad *param, char *desc)
-{
-	snprintf(desc, KUNIT_PARAM_DESC_SIZE, "\"%*pE\"",
-		 (int)strlen(param->text), param->text);
-}
-
-KUNIT_ARRAY_PARAM(test_bad, test_bads, test_bad_desc);
-
-static void test_parse_bad(struct kunit *test)
-{
-	const struct test_bad *param = test->param_value;
-	unsigned long reasons = TEST_UNTOUCHED;
-
-	KUNIT_EXPECT_EQ(test, migrate_offload_parse_reasons(param->text,
-							    &reasons),
-			param->error);
-	KUNIT_EXPECT_EQ(test, reasons, TEST_UNTOUCHED);
-}
-
-static void test_parse_names(struct kunit *test)
-{
-	int i;
-
-	for (i = 0; i < MR_NEVER; i++) {
-		const char *name = migrate_reason_names[i];
-		unsigned long reasons = TEST_UNTOUCHED;
-		int ret = migrate_offload_parse_reasons(name, &reasons);
-
-		KUNIT_EXPECT_EQ_MSG(test, ret, 0, "%s", name);
-		KUNIT_EXPECT_EQ_MSG(test, reasons, BIT(i), "%s", name);
-	}
-}
-
-/* A page's worth of anything is refused, but not overrun */
-static void test_parse_long(struct kunit *test)
-{
-	char *text = kunit_kzalloc(test, PAGE_SIZE, GFP_KERNEL);
-	unsigned long reasons = TEST_UNTOUCHED;
-
-	KUNIT_ASSERT_NOT_NULL(test, text);
-	memset(text, 'x', PAGE_SIZE - 1);
-	KUNIT_EXPECT_EQ(test, migrate_offload_parse_reasons(text, &reasons),
-			-EINVAL);
-	memset(text, ',', PAGE_SIZE - 1);
-	KUNIT_EXPECT_EQ(test, migrate_offload_parse_reasons(text, &reasons),
-			-EINVAL);
-	memset(text, '9', PAGE_SIZE - 1);
-	KUNIT_EXPECT_EQ(test, migrate_offload_parse_reasons(text, &reasons),
-			-ERANGE);
-	KUNIT_EXPECT_EQ(test, reasons, TEST_UNTOUCHED);
-}
-
-/* Every set that there is can be read back as it was shown */
-static void test_round_trip(struct kunit *test)
-{
-	char *text = kunit_kzalloc(test, PAGE_SIZE, GFP_KERNEL);
-	unsigned long in, out;
-
-	KUNIT_ASSERT_NOT_NULL(test, text);
-	/* sysfs_emit() insists on a page */
-	KUNIT_ASSERT_TRUE(test, PAGE_ALIGNED(text));
-	for (in = 0; in <= MIGRATE_OFFLOAD_ALL_REASONS; in++) {
-		int len = migrate_offload_show_reasons(text, in);
-		int ret;
-
-		out = TEST_UNTOUCHED;
-		KUNIT_ASSERT_EQ(test, len, strlen(text));
-		KUNIT_ASSERT_EQ(test, text[len - 1], '\n');
-		ret = migrate_offload_parse_reasons(text, &out);
-		KUNIT_ASSERT_EQ_MSG(test, ret, 0, "%s", text);
-		KUNIT_ASSERT_EQ_MSG(test, in, out, "%s", text);
-	}
-}
-
-static void test_show(struct kunit *test)
-{
-	char *text = kunit_kzalloc(test, PAGE_SIZE, GFP_KERNEL);
-
-	KUNIT_ASSERT_NOT_NULL(test, text);
-	KUNIT_ASSERT_TRUE(test, PAGE_ALIGNED(text));
-	migrate_offload_show_reasons(text, 0);
-	KUNIT_EXPECT_STREQ(test, text, "none\n");
-	migrate_offload_show_reasons(text, BIT(MR_DEMOTION));
-	KUNIT_EXPECT_STREQ(test, text, "demotion\n");
-	migrate_offload_show_reasons(text, BIT(MR_DEMOTION) |
-				     BIT(MR_COMPACTION));
-	KUNIT_EXPECT_STREQ(test, text, "compaction,demotion\n");
-	/* There are no names for these */
-	migrate_offload_show_reasons(text, ~MIGRATE_OFFLOAD_ALL_REASONS);
-	KUNIT_EXPECT_STREQ(test, text, "none\n");
-	migrate_offload_show_reasons(text, BIT(MR_NEVER) | BIT(MR_DAMON));
-	KUNIT_EXPECT_STREQ(test, text, "damon\n");
-}
-
-static struct kunit_case reasons_test_cases[] = {
-	KUNIT_CASE_PARAM(test_parse_good, test_good_gen_params),
-	KUNIT_CASE_PARAM(test_parse_bad, test_bad_gen_params),
-	KUNIT_CASE(test_parse_names),
-	KUNIT_CASE(test_parse_long),
-	KUNIT_CASE(test_round_trip),
-	KUNIT_CASE(test_show),
-	{}
-};
-
-static struct kunit_suite reasons_test_suite = {
-	.name = "migrate_offload_reasons",
-	.test_cases = reasons_test_cases,
-};
-
 kunit_test_suites(&folios_test_suite, &batch_test_suite,
-		  &registration_test_suite, &reasons_test_suite);
+		  &registration_test_suite);
 
 #endif /* _MM_MIGRATE_COPY_OFFLOAD_KUNIT_H */

@@ -841,27 +841,11 @@ static bool dcbm_is_slow(struct migrate_offload_batch *batch, unsigned int nr)
 	       margin * nr * (batch->cpu_ns + submit_ns);
 }
 
-/*
- * A batch has to save the CPU more than it costs. Copying is a smaller part of
- * migrating a small folio, so a batch of small folios needs half as much again.
- */
-static bool dcbm_is_worth_it(struct migrate_offload_batch *batch)
-{
-	size_t min = READ_ONCE(dcbm_min_batch_bytes);
-
-	if (batch->bytes < batch->nr * DCBM_MIN_BYTES)
-		min += min / 2;
-	return batch->bytes >= min;
-}
-
 VISIBLE_IF_KUNIT int dcbm_submit_batch(struct migrate_offload_batch *batch)
 {
 	struct dcbm_job *job = dcbm_job(batch);
 	unsigned int i, max, nr = 0;
 	bool slow;
-
-	if (!dcbm_is_worth_it(batch))
-		return -EINVAL;
 
 	atomic_inc(&dcbm_batches);
 	/* Is the CPU the faster one, whatever it does meanwhile? */

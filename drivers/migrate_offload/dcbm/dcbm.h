@@ -38,9 +38,9 @@
 /*
  * Without lists, each folio needs a descriptor and mostly an interrupt. They
  * cost the CPU more instructions than a copy of 4 KiB, and fewer than one of 16
- * KiB. A batch whose folios average less needs 3 / 2 of min_batch_bytes.
+ * KiB.
  */
-#define DCBM_MIN_BYTES		SZ_16K
+#define DCBM_MIN_FOLIO_BYTES	SZ_16K
 /* Names of drivers in "engines", with commas */
 #define DCBM_MAX_ENGINES	128
 /*
@@ -175,7 +175,6 @@ extern bool dcbm_offloading;
 extern unsigned int dcbm_nr_dma_chan;
 extern unsigned int dcbm_nr_claimed;
 extern bool dcbm_remote;
-extern unsigned int dcbm_min_batch_bytes;
 extern unsigned int dcbm_patience_ms;
 extern unsigned int dcbm_timeout_ms;
 extern char dcbm_engines[DCBM_MAX_ENGINES];
@@ -212,9 +211,7 @@ unsigned int dcbm_nr_copied(struct migrate_offload_batch *batch);
 #if IS_ENABLED(CONFIG_KUNIT)
 /* parameters.c */
 extern enum dcbm_phase dcbm_phase;
-extern unsigned int dcbm_min_bytes;
-extern bool dcbm_min_bytes_auto;
-void dcbm_apply_min_bytes(void);
+unsigned int dcbm_min_folio_bytes(void);
 int dcbm_start(void);
 int dcbm_engines_set(const char *val, const struct kernel_param *kp);
 

@@ -45,11 +45,7 @@ bool dcbm_offloading;
 unsigned int dcbm_nr_dma_chan = 16;
 /* Channels that were there when offloading was turned on */
 unsigned int dcbm_nr_claimed = DCBM_MAX_CHANS;
-static unsigned long dcbm_reasons = DCBM_DEFAULT_REASONS;
 bool dcbm_remote = true;
-VISIBLE_IF_KUNIT unsigned int dcbm_min_bytes = DCBM_MIN_BYTES;
-VISIBLE_IF_KUNIT bool dcbm_min_bytes_auto = true;
-unsigned int dcbm_min_batch_bytes = SZ_128K;
 unsigned int dcbm_patience_ms = 200;
 unsigned int dcbm_timeout_ms = 2000;
 char dcbm_engines[DCBM_MAX_ENGINES];
@@ -59,13 +55,11 @@ static bool dcbm_on_wakeup;
 
 /* ---- on and off ---------------------------------------------------------- */
 
-/* What pays, with the channels that there are, unless somebody knows better */
-VISIBLE_IF_KUNIT void dcbm_apply_min_bytes(void)
+/* What a folio must have to be worth it, with the channels that there are */
+VISIBLE_IF_KUNIT unsigned int dcbm_min_folio_bytes(void)
 {
 	lockdep_assert_held(&dcbm_mutex);
-	if (dcbm_min_bytes_auto)
-		dcbm_min_bytes = dcbm_all_sg() ? 0 : DCBM_MIN_BYTES;
-	migrate_offload_set_min_bytes(&dcbm_ops, dcbm_min_bytes);
+	return dcbm_all_sg() ? 0 : DCBM_MIN_FOLIO_BYTES;
 }
 
 VISIBLE_IF_KUNIT int dcbm_start(void)
@@ -87,12 +81,12 @@ VISIBLE_IF_KUNIT int dcbm_start(void)
 	}
 
 	WRITE_ONCE(dcbm_nr_claimed, nr);
-	ret = migrate_offload_register(&dcbm_ops, dcbm_reasons);
+	ret = migrate_offload_register(&dcbm_ops, DCBM_DEFAULT_REASONS,
+				       dcbm_min_folio_bytes());
 	if (ret) {
 		dcbm_release_chans();
 		return ret;
 	}
-	dcbm_apply_min_bytes();
 	pr_info("%u channels\n", nr);
 	WRITE_ONCE(dcbm_offloading, true);
 	return 0;
@@ -259,73 +253,31 @@ module_param_cb(engines, &dcbm_engines_ops, NULL, 0644);
 MODULE_PARM_DESC(engines,
 		 "Drivers whose engines to use, with commas, to be set while offloading is off (default: all that report failed copies)");
 
-static int dcbm_reason_mask_set(const char *val, const struct kernel_param *kp)
+/* What the core decides for all migrators was a parameter of dcbm once */
+static int dcbm_moved_set(const char *val, const struct kernel_param *kp)
 {
-	unsigned long reasons;
-	int ret;
-
-	ret = migrate_offload_parse_reasons(val, &reasons);
-	if (ret)
-		return ret;
-
-	guard(mutex)(&dcbm_mutex);
-	WRITE_ONCE(dcbm_reasons, reasons);
-	migrate_offload_set_reasons(&dcbm_ops, reasons);
-	return 0;
+	pr_err("%s is now /sys/kernel/mm/migrate_offload/%s\n", kp->name,
+	       (const char *)kp->arg);
+	return -EOPNOTSUPP;
 }
 
-static int dcbm_reason_mask_get(char *buf, const struct kernel_param *kp)
+static int dcbm_moved_get(char *buf, const struct kernel_param *kp)
 {
-	return migrate_offload_show_reasons(buf, READ_ONCE(dcbm_reasons));
+	return -EOPNOTSUPP;
 }
 
-static const struct kernel_param_ops dcbm_reason_mask_ops = {
-	.set = dcbm_reason_mask_set,
-	.get = dcbm_reason_mask_get,
+static const struct kernel_param_ops dcbm_moved_ops = {
+	.set = dcbm_moved_set,
+	.get = dcbm_moved_get,
 };
-module_param_cb(reason_mask, &dcbm_reason_mask_ops, NULL, 0644);
-MODULE_PARM_DESC(reason_mask,
-		 "Reasons to migrate that are offloaded: names with commas, \"all\", \"none\" or a number");
-
-static int dcbm_bytes_set(const char *val, const struct kernel_param *kp)
-{
-	return param_set_uint_minmax(val, kp, 0, SZ_1G);
-}
-
-static int dcbm_min_bytes_set(const char *val, const struct kernel_param *kp)
-{
-	int ret;
-
-	guard(mutex)(&dcbm_mutex);
-	if (sysfs_streq(val, "auto")) {
-		dcbm_min_bytes_auto = true;
-	} else {
-		ret = dcbm_bytes_set(val, kp);
-		if (ret)
-			return ret;
-		dcbm_min_bytes_auto = false;
-	}
-	if (dcbm_phase == DCBM_LIVE && dcbm_offloading)
-		dcbm_apply_min_bytes();
-	return 0;
-}
-
-static const struct kernel_param_ops dcbm_min_bytes_ops = {
-	.set = dcbm_min_bytes_set,
-	.get = param_get_uint,
-};
-module_param_cb(min_bytes, &dcbm_min_bytes_ops, &dcbm_min_bytes, 0644);
+module_param_cb(reason_mask, &dcbm_moved_ops, "reasons", 0200);
+MODULE_PARM_DESC(reason_mask, "Moved to /sys/kernel/mm/migrate_offload/reasons");
+module_param_cb(min_bytes, &dcbm_moved_ops, "min_folio_bytes", 0200);
 MODULE_PARM_DESC(min_bytes,
-		 "Folios of fewer bytes are left to the CPU; \"auto\" is 0 if the engines can copy lists, otherwise 16384 (default: auto)");
-
-static const struct kernel_param_ops dcbm_min_batch_bytes_ops = {
-	.set = dcbm_bytes_set,
-	.get = param_get_uint,
-};
-module_param_cb(min_batch_bytes, &dcbm_min_batch_bytes_ops,
-		&dcbm_min_batch_bytes, 0644);
+		 "Moved to /sys/kernel/mm/migrate_offload/min_folio_bytes");
+module_param_cb(min_batch_bytes, &dcbm_moved_ops, "min_batch_bytes", 0200);
 MODULE_PARM_DESC(min_batch_bytes,
-		 "Batches of fewer bytes are left to the CPU; half as many again are needed if folios average less than 16 KiB (default: 131072)");
+		 "Moved to /sys/kernel/mm/migrate_offload/min_batch_bytes");
 
 module_param_named(remote, dcbm_remote, bool, 0644);
 MODULE_PARM_DESC(remote,

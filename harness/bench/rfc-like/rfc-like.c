@@ -217,7 +217,7 @@ static int offloading_set(const char *val, const struct kernel_param *kp)
 		return 0;
 	if (on) {
 		ret = migrate_offload_register(&rfc_like_ops,
-					       BIT(MR_SYSCALL));
+					       BIT(MR_SYSCALL), 0);
 		if (ret)
 			return ret;
 	} else {

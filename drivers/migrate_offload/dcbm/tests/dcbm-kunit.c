@@ -99,7 +99,6 @@ struct dcbm_test {
 	struct folio *folios[2 * MIGRATE_OFFLOAD_MAX_PAIRS];
 	/* To be put back */
 	unsigned int timeout_ms;
-	unsigned int min_batch_bytes;
 	s64 migrated;
 	s64 failures;
 };
@@ -435,8 +434,6 @@ static int test_init(struct kunit *test)
 	}
 
 	t->timeout_ms = dcbm_timeout_ms;
-	t->min_batch_bytes = dcbm_min_batch_bytes;
-	dcbm_min_batch_bytes = 0;
 	t->migrated = atomic64_read(&dcbm_migrated);
 	t->failures = atomic64_read(&dcbm_failures);
 	prandom_seed_state(&t->rnd, 2026);
@@ -475,7 +472,6 @@ static void test_exit(struct kunit *test)
 	test_forget(t);
 
 	dcbm_timeout_ms = t->timeout_ms;
-	dcbm_min_batch_bytes = t->min_batch_bytes;
 	atomic64_set(&dcbm_migrated, t->migrated);
 	atomic64_set(&dcbm_failures, t->failures);
 	/* A test that failed may not have waited for its batch */
@@ -1792,29 +1788,17 @@ static void test_engines_set(struct kunit *test)
 	KUNIT_EXPECT_STREQ(test, dcbm_engines, "");
 }
 
-/* Small folios pay if all engines take lists, and as the operator has it */
-static void test_min_bytes_auto(struct kunit *test)
+/* Small folios pay if all engines take lists */
+static void test_min_folio_bytes(struct kunit *test)
 {
 	struct dcbm_test *t = test->priv;
-	unsigned int was = dcbm_min_bytes;
-	bool was_auto = dcbm_min_bytes_auto;
 
 	test_serve(test, 2);
 	guard(mutex)(&dcbm_mutex);
-	dcbm_min_bytes_auto = true;
 	t->dcs[0]->sg = true;
-	dcbm_apply_min_bytes();
-	KUNIT_EXPECT_EQ(test, dcbm_min_bytes, DCBM_MIN_BYTES);
+	KUNIT_EXPECT_EQ(test, dcbm_min_folio_bytes(), DCBM_MIN_FOLIO_BYTES);
 	t->dcs[1]->sg = true;
-	dcbm_apply_min_bytes();
-	KUNIT_EXPECT_EQ(test, dcbm_min_bytes, 0);
-	dcbm_min_bytes_auto = false;
-	dcbm_min_bytes = SZ_64K;
-	dcbm_apply_min_bytes();
-	KUNIT_EXPECT_EQ(test, dcbm_min_bytes, SZ_64K);
-
-	dcbm_min_bytes = was;
-	dcbm_min_bytes_auto = was_auto;
+	KUNIT_EXPECT_EQ(test, dcbm_min_folio_bytes(), 0);
 }
 
 static struct kunit_case chans_test_cases[] = {
@@ -1834,7 +1818,7 @@ static struct kunit_case chans_test_cases[] = {
 	KUNIT_CASE(test_unfit),
 	KUNIT_CASE(test_names),
 	KUNIT_CASE(test_engines_set),
-	KUNIT_CASE(test_min_bytes_auto),
+	KUNIT_CASE(test_min_folio_bytes),
 	{}
 };
 
@@ -2349,35 +2333,6 @@ static void test_copy_slow_stuck(struct kunit *test)
 	}
 }
 
-static void test_copy_min_batch_bytes(struct kunit *test)
-{
-	struct dcbm_test *t = test->priv;
-
-	test_serve(test, 1);
-	test_add_many(test, 2, 4);
-	dcbm_min_batch_bytes = 2 * SZ_64K + 1;
-	KUNIT_EXPECT_EQ(test, dcbm_submit_batch(&t->batch), -EINVAL);
-	KUNIT_EXPECT_EQ(test, t->chans[0].nr_txs, 0);
-	/* It was not to be copied, so that is no failure */
-	KUNIT_EXPECT_EQ(test, atomic64_read(&dcbm_failures), t->failures);
-	dcbm_min_batch_bytes = 2 * SZ_64K;
-	KUNIT_EXPECT_EQ(test, test_run(test), 2);
-}
-
-/* There have to be half as many bytes again */
-static void test_copy_min_batch_small(struct kunit *test)
-{
-	struct dcbm_test *t = test->priv;
-
-	test_serve(test, 1);
-	test_add_many(test, 3, 0);
-	dcbm_min_batch_bytes = 2 * PAGE_SIZE + 2;
-	KUNIT_EXPECT_EQ(test, dcbm_submit_batch(&t->batch), -EINVAL);
-	KUNIT_EXPECT_EQ(test, t->chans[0].nr_txs, 0);
-	dcbm_min_batch_bytes = 2 * PAGE_SIZE;
-	KUNIT_EXPECT_EQ(test, test_run(test), 3);
-}
-
 static void test_copy_no_channel(struct kunit *test)
 {
 	test_add_many(test, 16, 0);
@@ -2555,7 +2510,6 @@ static void test_copy_random(struct kunit *test)
 	unsigned int run, i;
 
 	test_serve(test, TEST_CHANS);
-	dcbm_min_batch_bytes = 0;
 	for (run = 0; run < 100; run++) {
 		bool bad = run & 1, slow = run & 2;
 
@@ -2584,8 +2538,6 @@ static struct kunit_case copy_test_cases[] = {
 	KUNIT_CASE(test_copy_slow),
 	KUNIT_CASE(test_copy_slow_and_fast),
 	KUNIT_CASE(test_copy_slow_stuck),
-	KUNIT_CASE(test_copy_min_batch_bytes),
-	KUNIT_CASE(test_copy_min_batch_small),
 	KUNIT_CASE(test_copy_no_channel),
 	KUNIT_CASE(test_copy_faults),
 	KUNIT_CASE(test_copy_split),
@@ -2689,7 +2641,7 @@ static void test_submit_busy(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, t->chans[i].nr_txs, 2);
 }
 
-/* Folios count as failures if no channel is free, not if they are too few */
+/* Folios count as failures if no channel is free */
 static void test_submit_counts(struct kunit *test)
 {
 	struct dcbm_test *t = test->priv;
@@ -2700,10 +2652,6 @@ static void test_submit_counts(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, test_take(&dc, 1), 1);
 	atomic64_set(&dcbm_failures, 0);
 	atomic64_set(&dcbm_migrated, 0);
-	dcbm_min_batch_bytes = SZ_64K;
-	KUNIT_EXPECT_EQ(test, dcbm_submit_batch(&t->batch), -EINVAL);
-	KUNIT_EXPECT_EQ(test, atomic64_read(&dcbm_failures), 0);
-	dcbm_min_batch_bytes = SZ_32K;
 	KUNIT_EXPECT_EQ(test, dcbm_submit_batch(&t->batch), -EBUSY);
 	KUNIT_EXPECT_EQ(test, atomic64_read(&dcbm_failures), 16);
 	dcbm_put(&dc, 1);

@@ -38,8 +38,8 @@ test_readable()
 {
 	local name value ret=0
 
-	for name in nr_dma_chan min_bytes min_batch_bytes patience_ms \
-		    timeout_ms folios_migrated folios_failures; do
+	for name in nr_dma_chan patience_ms timeout_ms folios_migrated \
+		    folios_failures; do
 		value=$(param "$name")
 		[[ $value =~ ^[0-9]+$ ]] && continue
 		msg "$name: '$value' is not a number"
@@ -47,10 +47,13 @@ test_readable()
 	done
 	[ "$(param nr_dma_chan)" -ge 1 ] || ret=1
 	[[ $(param offloading) =~ ^[YN]$ ]] || ret=1
-	[[ $(param reason_mask) =~ ^[a-z_,]+$ ]] || ret=1
+	[[ $(knob reasons) =~ ^[a-z_,]+$ ]] || ret=1
 	param channels > /dev/null || ret=1
 	for name in offloading $SETTABLE channels folios_migrated folios_failures; do
 		msg "$name: $(param "$name" | tr '\n' ';')"
+	done
+	for name in migrator $SETTABLE_KNOBS; do
+		msg "$name: $(knob "$name")"
 	done
 
 	# What it was loaded with by us are the defaults.
@@ -81,24 +84,64 @@ test_bad_nr_dma_chan()
 	is_refused "$PARAMS/nr_dma_chan" "${GARBAGE[@]}" 0 33 4294967296 eight 0x 1x '1 2'
 }
 
-register bad_reason_mask "reason_mask: wrong values are refused"
-test_bad_reason_mask()
+register bad_reasons "reasons: wrong values are refused"
+test_bad_reasons()
 {
-	is_refused "$PARAMS/reason_mask" "${GARBAGE[@]}" compactoin \
+	is_refused "$KNOBS/reasons" "${GARBAGE[@]}" compactoin \
 		compaction,bogus bogus,compaction 0x400 0xffffffff 0x3ffg \
 		'compaction demotion' COMPACTIONS
 }
 
-register bad_min_bytes "min_bytes: wrong values are refused"
+register bad_min_bytes "min_folio_bytes, min_batch_bytes: wrong values are refused"
 test_bad_min_bytes()
 {
 	local name ret=0
 
-	for name in min_bytes min_batch_bytes; do
-		is_refused "$PARAMS/$name" "${GARBAGE[@]}" 1073741825 \
-			18446744073709551616 lots 0x 12q || ret=1
+	for name in min_folio_bytes min_batch_bytes; do
+		is_refused "$KNOBS/$name" "${GARBAGE[@]}" 1073741825 4294967295 \
+			18446744073709551616 lots 0x 12q auto1 || ret=1
 	done
 	return "$ret"
+}
+
+register moved "parameters that moved tell where they are"
+test_moved()
+{
+	local name was point ret=0
+	local -A to=([reason_mask]=reasons [min_bytes]=min_folio_bytes
+		     [min_batch_bytes]=min_batch_bytes)
+
+	for name in "${!to[@]}"; do
+		was=$(knob "${to[$name]}")
+		point="migrate_offload: $name is written, $RANDOM$RANDOM"
+		echo "$point" > /dev/kmsg
+		! write_to "$PARAMS/$name" 0 &&
+			dmesg | sed "1,/$point/d" |
+			grep -q "dcbm: $name is now $KNOBS/${to[$name]}\$" &&
+			[ "$(knob "${to[$name]}")" = "$was" ] && continue
+		msg "$name: $error"
+		ret=1
+	done
+	return "$ret"
+}
+
+# What the operator chooses is used, and nothing else
+register migrator "migrator: dcbm and none can be chosen, nothing else"
+test_migrator()
+{
+	set_param offloading Y || return 1
+	[ "$(knob migrator)" = "[dcbm] none" ] || { msg "migrator: $(knob migrator)"; return 1; }
+	is_refused "$KNOBS/migrator" "${GARBAGE[@]}" all dcb '[dcbm]' || return 1
+	set_knob migrator none || return 1
+	[ "$(knob migrator)" = "dcbm [none]" ] || { msg "migrator: $(knob migrator)"; return 1; }
+	bench -t 1 -b 4M -s 4K,64K || return 1
+	[ "$(param folios_migrated)" -eq 0 ] || { msg "offloaded all the same"; return 1; }
+	# It also holds for what registers after that
+	set_param offloading N && set_param offloading Y || return 1
+	[ "$(knob migrator)" = "dcbm [none]" ] || { msg "migrator: $(knob migrator)"; return 1; }
+	set_knob migrator dcbm || return 1
+	bench -t 1 -b 4M -s 4K,64K || return 1
+	[ "$(param folios_migrated)" -gt 0 ]
 }
 
 register bad_remote "remote: wrong values are refused"
@@ -122,23 +165,20 @@ test_bad_timeout_ms()
 register bad_chunk_bytes "chunk_bytes: wrong values are refused"
 test_bad_chunk_bytes()
 {
-	has_chunk_bytes || return
-	is_refused "$CHUNK_BYTES" "${GARBAGE[@]}" 0 $(($(getconf PAGESIZE) - 1)) \
+	is_refused "$KNOBS/chunk_bytes" "${GARBAGE[@]}" 0 $(($(getconf PAGESIZE) - 1)) \
 		1073741825 4294967296 18446744073709555712 many 512p
 }
 
 register bad_latency_us "latency_us: wrong values are refused"
 test_bad_latency_us()
 {
-	has_chunk_bytes || return
-	is_refused "$LATENCY_US" "${GARBAGE[@]}" 0 1000001 4294967297 soon 1ms
+	is_refused "$KNOBS/latency_us" "${GARBAGE[@]}" 0 1000001 4294967297 soon 1ms
 }
 
 register bad_share "share: wrong values are refused"
 test_bad_share()
 {
-	has_chunk_bytes || return
-	is_refused "$SHARE" "${GARBAGE[@]}" 2 maybe xyz
+	is_refused "$KNOBS/share" "${GARBAGE[@]}" 2 maybe xyz
 }
 
 register readonly_channels "channels: cannot be written"
@@ -147,7 +187,7 @@ test_readonly_channels()
 	is_refused "$PARAMS/channels" 1 none
 }
 
-register reason_names "reason_mask: names, all, none and numbers"
+register reason_names "reasons: names, all, none and numbers"
 test_reason_names()
 {
 	local name got ret=0
@@ -155,11 +195,11 @@ test_reason_names()
 	# reads_back WRITTEN EXPECTED
 	reads_back()
 	{
-		set_param reason_mask "$1" || return 1
-		got=$(param reason_mask)
+		set_knob reasons "$1" || return 1
+		got=$(knob reasons)
 		[ "$got" = all ] && got=$ALL_REASONS
 		[ "$got" = "$2" ] && return 0
-		msg "reason_mask: '$1' reads back '$got', not '$2'"
+		msg "reasons: '$1' reads back '$got', not '$2'"
 		return 1
 	}
 
@@ -175,7 +215,7 @@ test_reason_names()
 	reads_back demotion,compaction compaction,demotion || ret=1
 	reads_back 'damon\n' damon || ret=1
 	# What is read can be written.
-	got=$(param reason_mask)
+	got=$(knob reasons)
 	reads_back "$got" "$got" || ret=1
 	return "$ret"
 }
@@ -216,21 +256,21 @@ test_counters()
 	done
 }
 
-register reason_off "reason_mask: nothing is offloaded without the reason"
+register reason_off "reasons: nothing is offloaded without the reason"
 test_reason_off()
 {
 	local mask
 
 	for mask in none damon 0x3f7; do
-		set_param offloading N && set_param reason_mask "$mask" || return 1
+		set_param offloading N && set_knob reasons "$mask" || return 1
 		none_offloaded || return 1
 	done
 }
 
-register reason_on "reason_mask: everything is offloaded with the reason"
+register reason_on "reasons: everything is offloaded with the reason"
 test_reason_on()
 {
-	set_param reason_mask syscall_or_cpuset || return 1
+	set_knob reasons syscall_or_cpuset || return 1
 	bench -a -m dcbm -c 1 -b 4M -r 1 -s 4K,64K
 }
 
@@ -238,26 +278,27 @@ test_reason_on()
 register min_bytes "smaller folios are left to the CPU"
 test_min_bytes()
 {
-	set_param min_bytes 1073741824 || return 1
+	set_knob min_folio_bytes 1073741824 || return 1
 	none_offloaded || return 1
-	set_param offloading N && set_param min_bytes 65536 || return 1
+	set_param offloading N && set_knob min_folio_bytes 65536 || return 1
 	bench -a -m dcbm -c 1 -b 4M -r 1 -s 64K || return 1
 	set_param folios_migrated 0 && set_param offloading Y || return 1
 	bench -t 1 -b 4M -s 4K,16K || return 1
 	[ "$(param folios_migrated)" -eq 0 ] || return 1
 	# It depends on the engines
-	set_param min_bytes auto && [[ $(param min_bytes) =~ ^(0|16384)$ ]] ||
-		return 1
+	set_knob min_folio_bytes auto &&
+		[[ $(knob min_folio_bytes) =~ ^auto\ (0|16384)$ ]] || return 1
 	# It is not only looked at when offloading is turned on
-	set_param min_bytes 0 && bench -t 1 -b 4M -s 4K || return 1
+	set_knob min_folio_bytes 0 && bench -t 1 -b 4M -s 4K || return 1
 	[ "$(param folios_migrated)" -gt 0 ]
 }
 
 register min_batch_bytes "smaller batches are left to the CPU"
 test_min_batch_bytes()
 {
-	set_param min_batch_bytes 1073741824 || return 1
-	none_offloaded
+	set_knob min_batch_bytes 1073741824 || return 1
+	none_offloaded || return 1
+	set_knob min_batch_bytes auto && [ "$(knob min_batch_bytes)" = "auto 131072" ]
 }
 
 register batch_sizes "chunk_bytes: small, odd and large batches"
@@ -265,13 +306,12 @@ test_batch_sizes()
 {
 	local bytes
 
-	has_chunk_bytes || return
 	for bytes in 8192 135169 16777216; do
-		if ! write_to "$CHUNK_BYTES" "$bytes"; then
+		if ! write_to "$KNOBS/chunk_bytes" "$bytes"; then
 			msg "chunk_bytes: '$bytes' is refused: $error"
 			return 1
 		fi
-		msg "chunk_bytes: $(cat "$CHUNK_BYTES")"
+		msg "chunk_bytes: $(cat "$KNOBS/chunk_bytes")"
 		# Which small batches are worth offloading is not for us to say.
 		set_param offloading Y || return 1
 		bench -t 1 -b 8M -s 4K,64K,2M || return 1
@@ -285,17 +325,16 @@ test_latency()
 {
 	local us ret=0
 
-	has_chunk_bytes || return
-	write_to "$CHUNK_BYTES" auto || return 1
+	write_to "$KNOBS/chunk_bytes" auto || return 1
 	set_param offloading Y || return 1
 	for us in 1 300 1000000 auto; do
-		write_to "$LATENCY_US" "$us" || ret=1
+		write_to "$KNOBS/latency_us" "$us" || ret=1
 		bench -t 1 -b 8M -s 4K,64K,2M || ret=1
-		msg "latency_us $us: chunk_bytes $(cat "$CHUNK_BYTES")"
+		msg "latency_us $us: chunk_bytes $(cat "$KNOBS/chunk_bytes")"
 	done
-	[ "$(cut -d' ' -f1 "$LATENCY_US")" = auto ] || ret=1
+	[ "$(cut -d' ' -f1 "$KNOBS/latency_us")" = auto ] || ret=1
 	# What was read can be written
-	write_to "$LATENCY_US" "$(cat "$LATENCY_US")" || ret=1
+	write_to "$KNOBS/latency_us" "$(cat "$KNOBS/latency_us")" || ret=1
 	return "$ret"
 }
 
@@ -305,10 +344,9 @@ test_batch_sweep()
 {
 	local limit
 
-	has_chunk_bytes || return
-	limit=$(cat "$CHUNK_BYTES")
+	limit=$(cat "$KNOBS/chunk_bytes")
 	bench -N 64K,1M -a -c 1 -b 2M -r 1 -s 4K,2M || return 1
-	[ "$(cut -d' ' -f1 "$CHUNK_BYTES")" = "${limit%% *}" ]
+	[ "$(cut -d' ' -f1 "$KNOBS/chunk_bytes")" = "${limit%% *}" ]
 }
 
 register toggle "offloading switched on and off under migration"
@@ -342,7 +380,7 @@ test_unload()
 
 	stress_start -k -b 8M -s 4K,64K,2M || return 1
 	for ((i = 0; i < 3 && ret == 0; i++)); do
-		if ! { set_param min_bytes 0 && set_param reason_mask all &&
+		if ! { set_knob min_folio_bytes 0 && set_knob reasons all &&
 		       set_param offloading Y; }; then
 			ret=1
 			break
@@ -379,17 +417,16 @@ test_load_parameters()
 	can_reload || return "$KSFT_SKIP"
 	set_param offloading N || return 1
 	rmmod dcbm || return 1
-	for name in reason_mask nr_dma_chan min_bytes min_batch_bytes \
-		    patience_ms timeout_ms offloading; do
+	for name in nr_dma_chan patience_ms timeout_ms offloading; do
 		values+=("$name=99999999999999999999" "$name=-1"
 			 "$name="$'\1' "$name="$'\377\376\1')
 		# Of this, the kernel looks at the first character only
 		[ "$name" = offloading ] || values+=("$name=1"$'\377')
 	done
-	for bad in "${values[@]}" reason_mask=bogus reason_mask= reason_mask \
-		   nr_dma_chan=0 nr_dma_chan=33 min_bytes=lots \
-		   min_bytes=1073741825 timeout_ms=0 offloading=maybe \
-		   offloading= offloading remote=perhaps channels=none; do
+	for bad in "${values[@]}" reason_mask=all reason_mask min_bytes=0 \
+		   min_batch_bytes=0 nr_dma_chan=0 nr_dma_chan=33 timeout_ms=0 \
+		   offloading=maybe offloading= offloading remote=perhaps \
+		   channels=none; do
 		if load_dcbm "$bad"; then
 			msg "loaded with $bad"
 			rmmod dcbm
@@ -400,10 +437,9 @@ test_load_parameters()
 			ret=1
 		fi
 	done
-	if load_dcbm reason_mask=demotion,damon nr_dma_chan=2 min_bytes=12345; then
-		[ "$(param reason_mask)" = demotion,damon ] || ret=1
+	if load_dcbm nr_dma_chan=2 timeout_ms=1234; then
 		[ "$(param nr_dma_chan)" = 2 ] || ret=1
-		[ "$(param min_bytes)" = 12345 ] || ret=1
+		[ "$(param timeout_ms)" = 1234 ] || ret=1
 		[ "$ret" -eq 0 ] || msg "parameters are not those it was loaded with"
 	else
 		msg "cannot load with parameters"
@@ -481,7 +517,7 @@ test_vmstat()
 		return
 	fi
 	# Nothing but what we move ourselves
-	set_param reason_mask syscall_or_cpuset || return 1
+	set_knob reasons syscall_or_cpuset || return 1
 
 	# There and back, all of it copied
 	vmstat_of bench -a -m dcbm -c 1 -b 4M -r 1 -s "$page" || return 1
@@ -501,18 +537,19 @@ test_vmstat()
 	fi
 
 	# None of it, and we know why
-	set_param min_bytes 1073741824 && set_param offloading Y || return 1
+	set_knob min_folio_bytes 1073741824 && set_param offloading Y || return 1
 	vmstat_of bench -t 1 -b 4M -s "$page" || return 1
 	vmstat_adds_up || return 1
 	[ "${vm[offload_success]}" -eq 0 ] &&
 		[ "${vm[offload_small]}" -ge $((4194304 / page)) ] &&
 		[ "${vm[offload_small]}" -eq "${vm[offload_fallback]}" ] || return 1
 
-	# Offered, and not taken
-	set_param min_bytes 0 && set_param min_batch_bytes 1073741824 || return 1
+	# None of it, since the batches do not pay
+	set_knob min_folio_bytes 0 && set_knob min_batch_bytes 1073741824 || return 1
 	vmstat_of bench -t 1 -b 4M -s "$page" || return 1
 	vmstat_adds_up || return 1
-	[ "${vm[offload_success]}" -eq 0 ] && [ "${vm[offload_failed]}" -gt 0 ]
+	[ "${vm[offload_success]}" -eq 0 ] &&
+		[ "${vm[offload_small]}" -ge $((4194304 / page)) ]
 }
 
 # Of each batch: nothing is missing, and the first folio is not the last
@@ -544,7 +581,7 @@ test_trace_batches()
 	page=$(getconf PAGESIZE)
 	trace_begin migrate/mm_migrate_{chunk_start,chunk_end,folio_not_offloaded} ||
 		return
-	set_param reason_mask syscall_or_cpuset &&
+	set_knob reasons syscall_or_cpuset &&
 		bench -a -m dcbm -c 1 -b 4M -r 1 -s "$page" || ret=1
 	if [ "$ret" -eq 0 ]; then
 		check_batches "$(param folios_migrated)" || ret=1
@@ -564,8 +601,8 @@ test_trace_left()
 	page=$(getconf PAGESIZE)
 	trace_begin migrate/mm_migrate_folio_not_offloaded || return
 	echo 8192 > "$trace/buffer_size_kb"
-	set_param reason_mask syscall_or_cpuset &&
-		set_param min_bytes 1073741824 && set_param offloading Y &&
+	set_knob reasons syscall_or_cpuset &&
+		set_knob min_folio_bytes 1073741824 && set_param offloading Y &&
 		bench -t 1 -b 1M -s "$page" || ret=1
 	# There and back at least
 	[ "$(grep -c 'syscall_or_cpuset cause=too_small' "$trace/trace")" -ge \

@@ -66,7 +66,7 @@ offload_on()
 
 	reset_knobs
 	set_param offloading N &&
-	set_param reason_mask syscall_or_cpuset &&
+	set_knob reasons syscall_or_cpuset &&
 	set_param nr_dma_chan "$1" &&
 	set_param offloading Y || return 1
 	if [ "$(claimed | wc -l)" -ne "$1" ]; then
@@ -357,12 +357,12 @@ test_share()
 	local before after ret=0
 
 	offload_on 2 && knob bandwidth 20 || return 1
-	write_to "$SHARE" 1 && write_to "$CHUNK_BYTES" auto || return 1
+	write_to "$KNOBS/share" 1 && write_to "$KNOBS/chunk_bytes" auto || return 1
 	before=$(vmstat pgmigrate_offload_shared)
 	counted -t 1 -b 32M -s 4K,64K,2M || ret=1
 	after=$(vmstat pgmigrate_offload_shared)
 	msg "$((after - before)) pages were kept by the CPU"
-	write_to "$SHARE" 0 && write_to "$CHUNK_BYTES" "$TEST_CHUNK" || ret=1
+	write_to "$KNOBS/share" 0 && write_to "$KNOBS/chunk_bytes" "$TEST_CHUNK" || ret=1
 	[ "$((after - before))" -gt 0 ] && [ "$(param folios_migrated)" -gt 0 ] &&
 		[ "$(timeouts)" -eq 0 ] && all_idle && return "$ret"
 }

@@ -71,7 +71,7 @@ static bool compact(bool buffers)
 	unsigned int i;
 
 	read_counters(&before);
-	dcbm_write("reason_mask", "compaction");
+	write_text(KNOBS "reasons", "compaction");
 	/* Not every round finds what the test is about */
 	for (i = 0; i < 12; i++) {
 		write_text("/proc/sys/vm/compact_memory", "1");
@@ -81,7 +81,7 @@ static bool compact(bool buffers)
 		     probe_hits(BUFFER_MOVES) != moves))
 			break;
 	}
-	dcbm_write("reason_mask", REASON);
+	write_text(KNOBS "reasons", REASON);
 	ksft_print_msg("%lu folios were offloaded in compaction\n",
 		       now.migrated - before.migrated);
 	return now.migrated != before.migrated;

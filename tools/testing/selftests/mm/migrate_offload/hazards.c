@@ -241,9 +241,9 @@ static void settings_make(void)
 	atexit(settings_restore);
 	sched_getaffinity(0, sizeof(all_cpus), &all_cpus);
 	/* What else migrates, as kcompactd, is not counted, nor held */
-	set_for_test(DCBM_PARAMS "reason_mask", REASON);
-	set_for_test(DCBM_PARAMS "min_bytes", "0");
-	set_for_test(DCBM_PARAMS "min_batch_bytes", "0");
+	set_for_test(KNOBS "reasons", REASON);
+	set_for_test(KNOBS "min_folio_bytes", "0");
+	set_for_test(KNOBS "min_batch_bytes", "0");
 	/* The engine copies all, and is held for as long as we like */
 	set_for_test(SHARE, "0");
 	set_for_test(DCBM_PARAMS "patience_ms", HOLD_MS);

@@ -14,14 +14,13 @@ BENCH=${DIR}/bench
 STRESS=$BENCH			# what stress_start runs
 MODULE=/sys/module/dcbm
 PARAMS=$MODULE/parameters
-CHUNK_BYTES=/sys/kernel/mm/migrate_offload/chunk_bytes
-LATENCY_US=/sys/kernel/mm/migrate_offload/latency_us
-SHARE=/sys/kernel/mm/migrate_offload/share
+KNOBS=/sys/kernel/mm/migrate_offload
 TEST_CHUNK=2097152		# chunk_bytes, unless a test sets it
 TRACING=/sys/kernel/tracing
 SIM=/sys/kernel/debug/dma-sim
 SIM_DRIVER=/sys/bus/platform/drivers/dma-sim
-SETTABLE="nr_dma_chan reason_mask min_bytes min_batch_bytes remote patience_ms timeout_ms"
+SETTABLE="nr_dma_chan remote patience_ms timeout_ms"
+SETTABLE_KNOBS="reasons min_folio_bytes min_batch_bytes latency_us chunk_bytes share"
 
 declare -A saved		# parameter values as found
 loaded_here=			# set if dcbm was not there before
@@ -50,6 +49,20 @@ set_param()
 	return 1
 }
 
+# The knobs of the core, which are the same for all migrators
+knob()
+{
+	cat "$KNOBS/$1"
+}
+
+# set_knob NAME VALUE: a valid value, which must be taken
+set_knob()
+{
+	write_to "$KNOBS/$1" "$2" && return 0
+	msg "$1: '$2' is refused: $error"
+	return 1
+}
+
 # With so much patience, engines have timeout_ms, whatever their speed. With
 # TEST_CHUNK, a chunk holds the same folios each time. Without share, engines copy
 # all of it.
@@ -57,17 +70,17 @@ reset_params()
 {
 	set_param offloading N &&
 	set_param nr_dma_chan 1 &&
-	set_param reason_mask all &&
-	set_param min_bytes 0 &&
-	set_param min_batch_bytes 0 &&
+	set_knob reasons all &&
+	set_knob min_folio_bytes 0 &&
+	set_knob min_batch_bytes 0 &&
 	set_param remote Y &&
 	set_param patience_ms 60000 &&
 	set_param timeout_ms "${saved[timeout_ms]}" &&
 	set_param folios_migrated 0 &&
-	set_param folios_failures 0 || return 1
-
-	[ -z "${saved[share]}" ] || write_to "$SHARE" 0 || return 1
-	[ -z "${saved[chunk_bytes]}" ] || write_to "$CHUNK_BYTES" "$TEST_CHUNK"
+	set_param folios_failures 0 &&
+	set_knob latency_us auto &&
+	set_knob share 0 &&
+	set_knob chunk_bytes "$TEST_CHUNK"
 }
 
 save_params()
@@ -77,29 +90,24 @@ save_params()
 	for name in offloading $SETTABLE; do
 		saved[$name]=$(param "$name") || return 1
 	done
-	[ ! -r "$CHUNK_BYTES" ] || saved[chunk_bytes]=$(cat "$CHUNK_BYTES")
-	[ ! -r "$SHARE" ] || saved[share]=$(cat "$SHARE")
+	for name in $SETTABLE_KNOBS; do
+		saved[$name]=$(knob "$name") || return 1
+	done
 }
 
 restore_params()
 {
 	local name
 
-	[ -z "${saved[chunk_bytes]}" ] ||
-		write_to "$CHUNK_BYTES" "${saved[chunk_bytes]}"
-	[ -z "${saved[share]}" ] || write_to "$SHARE" "${saved[share]}"
+	for name in $SETTABLE_KNOBS; do
+		set_knob "$name" "${saved[$name]}"
+	done
 	[ -d "$PARAMS" ] || return
 	set_param offloading N
 	for name in $SETTABLE; do
 		set_param "$name" "${saved[$name]}"
 	done
 	set_param offloading "${saved[offloading]}"
-}
-
-# What a test of the limit of a batch begins with
-has_chunk_bytes()
-{
-	[ -e "$CHUNK_BYTES" ] || skip "no $CHUNK_BYTES"
 }
 
 # Sum of the counters of /proc/vmstat that match

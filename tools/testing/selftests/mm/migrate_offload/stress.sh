@@ -29,13 +29,14 @@ STOP_SECONDS=300	# the program ends by itself long before
 LEAK_KB=4096		# what the kernel may keep for itself
 FAULTS="fail_read fail_write short_copy refuse_prep refuse_submit reorder delay_us stall"
 # Parameters with which as much as possible is offloaded
-OPEN="reason_mask=all min_bytes=0 min_batch_bytes=0 nr_dma_chan=16"
+OPEN="nr_dma_chan=16"
+OPEN_KNOBS="reasons=all min_folio_bytes=0 min_batch_bytes=0"
 
 DISTURBANCES=(
 	"offloading|offloading off and on"
 	"nr_dma_chan|nr_dma_chan changed"
-	"reason_mask|reason_mask changed"
-	"min_bytes|min_bytes and min_batch_bytes changed"
+	"reasons|reasons changed"
+	"min_bytes|min_folio_bytes and min_batch_bytes changed"
 	"timeout_ms|timeout_ms changed"
 	"chunk_bytes|chunk_bytes changed"
 	"share|share on or off"
@@ -81,6 +82,9 @@ settle()
 	for setting in $OPEN "timeout_ms=${saved[timeout_ms]}"; do
 		set_param "${setting%%=*}" "${setting#*=}" || return 1
 	done
+	for setting in $OPEN_KNOBS; do
+		set_knob "${setting%%=*}" "${setting#*=}" || return 1
+	done
 	write_to "$PARAMS/offloading" Y || :
 }
 
@@ -99,18 +103,18 @@ d_nr_dma_chan()
 	write_to "$PARAMS/offloading" Y
 }
 
-d_reason_mask()
+d_reasons()
 {
 	pick none compaction syscall_or_cpuset mempolicy_mbind,compaction 0x3f7 all
-	set_param reason_mask "$picked"
+	set_knob reasons "$picked"
 }
 
 d_min_bytes()
 {
 	pick 0 1 8192 65536 1048576
-	set_param min_bytes "$picked" || return 1
+	set_knob min_folio_bytes "$picked" || return 1
 	pick 0 1 8192 65536 1048576
-	set_param min_batch_bytes "$picked"
+	set_knob min_batch_bytes "$picked"
 }
 
 # At 1 ms, engines are not always in time, so channels get stuck, and recover
@@ -124,17 +128,16 @@ d_chunk_bytes()
 {
 	local page
 
-	has_chunk_bytes || return
 	page=$(getconf PAGESIZE)
 	pick "$page" $((2 * page)) $((33 * page + 1)) 2097152 8388608 \
 		"${saved[chunk_bytes]}"
-	write_to "$CHUNK_BYTES" "$picked"
+	write_to "$KNOBS/chunk_bytes" "$picked"
 }
 
 d_share()
 {
 	pick 0 1 1
-	write_to "$SHARE" "$picked"
+	write_to "$KNOBS/share" "$picked"
 }
 
 # ---- dcbm -----------------------------------------------------------------
@@ -481,7 +484,7 @@ state_of_system()
 {
 	cat /sys/devices/system/cpu/online
 	grep -H . /sys/devices/system/memory/memory*/{state,valid_zones} \
-		"$CHUNK_BYTES" /sys/kernel/mm/transparent_hugepage/{,*/}*enabled \
+		"$KNOBS/chunk_bytes" /sys/kernel/mm/transparent_hugepage/{,*/}*enabled \
 		/sys/kernel/mm/transparent_hugepage/khugepaged/pages_to_scan \
 		2>/dev/null
 	cut -d ' ' -f 1 /proc/modules | sort
@@ -659,7 +662,7 @@ test_stress_state()
 {
 	local now
 
-	write_to "$CHUNK_BYTES" "$TEST_CHUNK"
+	write_to "$KNOBS/chunk_bytes" "$TEST_CHUNK"
 	now=$(state_of_system)
 	[ "$now" = "$state_before" ] && return
 	diff <(echo "$state_before") <(echo "$now") | sed 's/^/# /'

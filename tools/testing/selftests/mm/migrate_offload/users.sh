@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Test of the migration copy offload with each user of page migration: that
-# folios are offloaded when dcbm's reason_mask has nothing but the reason that
+# folios are offloaded when the knob reasons has nothing but the reason that
 # they migrate for, that none is when it has all others, and that the content is
 # right either way. The memory is held and verified by ./hold;
 # that it was migrated, and for which reason, is told by the tracepoint
@@ -164,8 +164,8 @@ migrated()
 # Every reason there is, but for $1
 other_reasons()
 {
-	set_param reason_mask all || return
-	param reason_mask | tr ',' '\n' | grep -vx "$1" | paste -sd ,
+	set_knob reasons all || return
+	knob reasons | tr ',' '\n' | grep -vx "$1" | paste -sd ,
 }
 
 # ---- the users ----------------------------------------------------------
@@ -604,7 +604,7 @@ user()
 	local name=$1 reason=$2 mask=$3 who=$4 ret=0 copied moved=0 all
 
 	"prepare_$name" || return
-	set_param reason_mask "$mask" || return 1
+	set_knob reasons "$mask" || return 1
 	set_param offloading Y || return 1
 	ask mark || return 1
 	set_param folios_migrated 0 || return 1

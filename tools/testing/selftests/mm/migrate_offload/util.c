@@ -320,17 +320,23 @@ void dcbm_save(void)
 void dcbm_show(void)
 {
 	static const char * const names[] = {
-		"reason_mask", "min_bytes", "min_batch_bytes", "remote",
-		"patience_ms", "timeout_ms",
+		"remote", "patience_ms", "timeout_ms",
 	};
-	char buf[256];
+	static const char * const knobs[] = {
+		"reasons", "min_folio_bytes", "min_batch_bytes", "chunk_bytes",
+		"share",
+	};
+	char buf[256], path[128];
 	unsigned int i;
 
 	for (i = 0; i < ARRAY_SIZE(names); i++)
 		if (!dcbm_read(names[i], buf, sizeof(buf)))
 			ksft_print_msg("dcbm %s: %s\n", names[i], buf);
-	if (!read_text(CHUNK_BYTES, buf, sizeof(buf)))
-		ksft_print_msg("migrate chunk_bytes: %s\n", buf);
+	for (i = 0; i < ARRAY_SIZE(knobs); i++) {
+		snprintf(path, sizeof(path), KNOBS "%s", knobs[i]);
+		if (!read_text(path, buf, sizeof(buf)))
+			ksft_print_msg("migrate %s: %s\n", knobs[i], buf);
+	}
 }
 
 /* Number of claimed channels: one line each, but for engines passed over */

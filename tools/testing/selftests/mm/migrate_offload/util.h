@@ -9,8 +9,9 @@
 #include <sys/types.h>
 
 #define DCBM_PARAMS	"/sys/module/dcbm/parameters/"
-#define CHUNK_BYTES	"/sys/kernel/mm/migrate_offload/chunk_bytes"
-#define SHARE		"/sys/kernel/mm/migrate_offload/share"
+#define KNOBS		"/sys/kernel/mm/migrate_offload/"
+#define CHUNK_BYTES	KNOBS "chunk_bytes"
+#define SHARE		KNOBS "share"
 #define NODE_SYSFS	"/sys/devices/system/node/"
 
 #define KPF_HUGE	BIT_ULL(17)

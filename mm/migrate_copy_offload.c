@@ -246,15 +246,14 @@ static enum vm_event_item cause_event(enum migrate_left_cause cause)
 	}
 }
 
-/* Count and trace a folio that the migrator did not copy */
+/*
+ * Count and trace why the migrator did not copy a folio. What becomes of the
+ * folio is counted when it has moved.
+ */
 static void folio_left(struct folio *src, enum migrate_reason reason,
 		       enum migrate_left_cause cause)
 {
-	const long nr_pages = folio_nr_pages(src);
-
-	if (cause != MIGRATE_LEFT_LOST)
-		count_vm_events(PGMIGRATE_OFFLOAD_FALLBACK, nr_pages);
-	count_vm_events(cause_event(cause), nr_pages);
+	count_vm_events(cause_event(cause), folio_nr_pages(src));
 	trace_mm_migrate_folio_not_offloaded(src, reason, cause);
 }
 

@@ -176,22 +176,6 @@ static inline void migrate_offload_verify(const struct address_space *mapping,
 }
 #endif
 
-/**
- * migrate_offload_used - count a folio that a migrator has copied
- * @mapping: what the folio belongs to, or NULL
- * @dst: the destination, which has replaced the source in @mapping
- * @src: the source, which nobody can find any more
- *
- * At the move, since before that the early copy may yet turn out to be of no
- * use.
- */
-static inline void migrate_offload_used(const struct address_space *mapping,
-					struct folio *dst, struct folio *src)
-{
-	migrate_offload_verify(mapping, dst, src);
-	count_vm_events(PGMIGRATE_OFFLOAD_SUCCESS, folio_nr_pages(dst));
-}
-
 void migrate_offload_wasted(struct folio *src, enum migrate_reason reason);
 
 /**
@@ -207,6 +191,43 @@ static inline bool migrate_should_offload(enum migrate_reason reason)
 {
 	return static_branch_unlikely(&migrate_offload_enabled) &&
 	       (READ_ONCE(migrate_offload_reasons) & BIT(reason));
+}
+
+/**
+ * migrate_offload_moved - count a folio that has migrated
+ * @dst: where it is now
+ * @reason: why it migrated
+ * @copied: a migrator has copied it
+ *
+ * With migrate_offload_uncopied(), counts each page once that counts as
+ * PGMIGRATE_SUCCESS, if its reason is one for which a migrator is wanted.
+ *
+ * Context: Any.
+ */
+static inline void migrate_offload_moved(const struct folio *dst,
+					 enum migrate_reason reason,
+					 bool copied)
+{
+	if (copied)
+		count_vm_events(PGMIGRATE_OFFLOAD_SUCCESS, folio_nr_pages(dst));
+	else if (migrate_should_offload(reason))
+		count_vm_events(PGMIGRATE_OFFLOAD_FALLBACK,
+				folio_nr_pages(dst));
+}
+
+/**
+ * migrate_offload_uncopied - count what has migrated without a copy
+ * @folio: freed before it could be copied, or not a folio
+ * @reason: why it was to migrate
+ *
+ * Context: Any.
+ */
+static inline void migrate_offload_uncopied(const struct folio *folio,
+					    enum migrate_reason reason)
+{
+	if (migrate_should_offload(reason))
+		count_vm_events(PGMIGRATE_OFFLOAD_UNCOPIED,
+				folio_nr_pages(folio));
 }
 
 /**
@@ -260,8 +281,19 @@ migrate_offload_wait(struct migrate_offload_batch *batch,
 	return 0;
 }
 
-static inline void migrate_offload_used(const struct address_space *mapping,
-					struct folio *dst, struct folio *src)
+static inline void migrate_offload_verify(const struct address_space *mapping,
+					  struct folio *dst, struct folio *src)
+{
+}
+
+static inline void migrate_offload_moved(const struct folio *dst,
+					 enum migrate_reason reason,
+					 bool copied)
+{
+}
+
+static inline void migrate_offload_uncopied(const struct folio *folio,
+					    enum migrate_reason reason)
 {
 }
 

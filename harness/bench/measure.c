@@ -18,6 +18,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <getopt.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -47,13 +48,14 @@ struct list {
 static const char *preset = "", *kernel = "patched", *migrator = "none";
 static struct list sizes, channels, batches;
 static size_t bytes = 64UL << 20, call_bytes;
-static unsigned int rounds = 1;
+static unsigned int rounds = 1, movers = 1;
 static bool timed = true;
 static FILE *csv;
 static uint64_t generation;
 /* The folio size that a profile is named after */
 static size_t profile_kib;
 
+#define MAX_MOVERS	16
 #define MAX_MOVES	64
 /* Where folios are cheap, one tick of the timer would show among fewer */
 #define MIN_FOLIOS	128
@@ -233,9 +235,54 @@ static void wait_for_tick(void)
 
 /* ---- one cell ------------------------------------------------------------ */
 
+/* The folios that one of several movers moves */
+struct part {
+	struct move *move;
+	size_t begin, end;
+	int node, cpu;
+};
+
+static void *move_part(void *arg)
+{
+	const struct part *part = arg;
+	struct move *m = part->move;
+	const size_t each = m->call ? m->call : m->nr;
+	size_t i;
+
+	run_on(part->cpu);
+	for (i = part->begin; i < part->end; i += each)
+		if (move_pages(min(each, part->end - i), m->addrs + i,
+			       m->nodes + i, m->status + i))
+			ksft_exit_fail_msg("folios do not move to node %d\n",
+					   part->node);
+	return NULL;
+}
+
+/* Movers are threads, on both CPUs in turn. The first one is this thread. */
+static void move_all(struct move *m, int node)
+{
+	struct part parts[MAX_MOVERS];
+	pthread_t threads[MAX_MOVERS];
+	unsigned int i;
+
+	for (i = 0; i < movers; i++)
+		parts[i] = (struct part) {
+			.move = m,
+			.begin = m->nr * i / movers,
+			.end = m->nr * (i + 1) / movers,
+			.node = node,
+			.cpu = i % 2,
+		};
+	for (i = 1; i < movers; i++)
+		if (pthread_create(&threads[i], NULL, move_part, &parts[i]))
+			ksft_exit_fail_msg("no thread\n");
+	move_part(&parts[0]);
+	for (i = 1; i < movers; i++)
+		pthread_join(threads[i], NULL);
+}
+
 static void one_move(struct move *m, int node, struct figures *f)
 {
-	const size_t each = m->call ? m->call : m->nr;
 	unsigned long args[SIM_CALL_ARGS];
 	uint64_t start, end;
 	int64_t idle;
@@ -251,11 +298,7 @@ static void one_move(struct move *m, int node, struct figures *f)
 	start = sim_now();
 	args[0] = start;
 	call(SIM_BEGIN, args);
-	for (i = 0; i < m->nr; i += each)
-		if (move_pages(min(each, m->nr - i), m->addrs + i, m->nodes + i,
-			       m->status + i))
-			ksft_exit_fail_msg("folios do not move to node %d\n",
-					   node);
+	move_all(m, node);
 	end = sim_now();
 	args[0] = end;
 	f->no_latency |= call(SIM_MOVED, args) || args[0] < m->nr;
@@ -475,6 +518,7 @@ static void usage(FILE *f)
 	      "  -C KIB    memory that a call of move_pages() moves (all)\n"
 	      "  -b MIB    memory that is moved, 128 folios or more (64)\n"
 	      "  -r N      counted rounds there and, unless the kernel splits the folios, back (1)\n"
+	      "  -j N      threads that move at the same time, each its part, 1 to 16 (1)\n"
 	      "  -V        only test the instrument: does it count and verify as it should?\n"
 	      "  -T        engines work in real time: only count instructions\n", f);
 }
@@ -517,7 +561,7 @@ int main(int argc, char **argv)
 	parse_list(default_sizes, 1024, &sizes);
 	parse_list(zero, 1, &channels);
 	parse_list((char []) { "0" }, 1, &batches);
-	while ((opt = getopt(argc, argv, "o:p:k:m:c:s:N:C:b:r:TVh")) != -1) {
+	while ((opt = getopt(argc, argv, "o:p:k:m:c:s:N:C:b:r:j:TVh")) != -1) {
 		switch (opt) {
 		case 'o':
 			csv = fopen(optarg, "a");
@@ -535,13 +579,15 @@ int main(int argc, char **argv)
 		case 'C': call_bytes = number(optarg) << 10; break;
 		case 'b': bytes = number(optarg) << 20; break;
 		case 'r': rounds = number(optarg); break;
+		case 'j': movers = number(optarg); break;
 		case 'T': timed = false; break;
 		case 'V': return test_instrument();
 		case 'h': usage(stdout); return 0;
 		default: usage(stderr); return 2;
 		}
 	}
-	if (optind < argc || !rounds || rounds > MAX_MOVES / 2 || !bytes) {
+	if (optind < argc || !rounds || rounds > MAX_MOVES / 2 || !bytes ||
+	    !movers || movers > MAX_MOVERS) {
 		usage(stderr);
 		return 2;
 	}

@@ -167,6 +167,13 @@ static const struct migrate_offload_ops test_others_migrator = {
 	.wait = test_others_wait,
 };
 
+/* Folios of any size are worth it */
+static int test_register(const struct migrate_offload_ops *ops,
+			 unsigned long reasons)
+{
+	return migrate_offload_register(ops, reasons, 0);
+}
+
 /* With the two above, one more than can be registered */
 static const struct migrate_offload_ops
 test_idle_migrators[MIGRATE_OFFLOAD_SLOTS - 1] = {
@@ -380,7 +387,7 @@ static int test_init(struct kunit *test)
 	test->priv = t;
 
 	/* For no reason, so that no other task gets to the migrator */
-	ret = migrate_offload_register(&test_migrator, 0, 0);
+	ret = test_register(&test_migrator, 0);
 	if (ret)
 		return ret;
 	scoped_guard(mutex, &migrate_offload_mutex)
@@ -1064,7 +1071,6 @@ static void test_many(struct kunit *test)
 	}
 
 	test_expect_event(test, PGMIGRATE_OFFLOAD_FAILED, 3);
-	test_expect_event(test, PGMIGRATE_OFFLOAD_FALLBACK, 4);
 }
 
 static void test_wait_some(struct offload_test *t,
@@ -1275,7 +1281,6 @@ static void test_refused(struct kunit *test)
 				FOLIO_WAS_MAPPED);
 	KUNIT_EXPECT_TRUE(test, test_srcu_ends());
 	test_expect_event(test, PGMIGRATE_OFFLOAD_FAILED, 7);
-	test_expect_event(test, PGMIGRATE_OFFLOAD_FALLBACK, 7);
 
 	/* Those that were not in the batch have not moved */
 	folio_get(t->pairs[1].src);
@@ -1470,15 +1475,12 @@ static void test_mark_used(struct kunit *test)
 	test_add_filled(test, 0);
 	test_add_filled(test, 2);
 	t->wait = test_wait_all;
-	test_events_begin(test);
 	test_run(test);
-	test_expect_event(test, PGMIGRATE_OFFLOAD_SUCCESS, 0);
 	for (i = 0; i < 2; i++) {
 		test_move(test, i);
 		KUNIT_EXPECT_TRUE(test, test_is_filled(t->pairs[i].dst,
 						       TEST_DST_BYTE));
 	}
-	test_expect_event(test, PGMIGRATE_OFFLOAD_SUCCESS, 5);
 }
 
 /* Memory fails after the batch is done and before the folio is moved */
@@ -1492,7 +1494,6 @@ static void test_poison_before_move(struct kunit *test)
 	for (i = 0; i < 4; i++)
 		test_add_filled(test, i == 3 && large ? 2 : 0);
 	t->wait = test_wait_all;
-	test_events_begin(test);
 	test_run(test);
 	test_poison(t->pairs[1].src, 0);
 	test_fill(t->pairs[1].dst, 'b');
@@ -1513,7 +1514,6 @@ static void test_poison_before_move(struct kunit *test)
 						       TEST_SRC_BYTE :
 						       TEST_DST_BYTE));
 	}
-	test_expect_event(test, PGMIGRATE_OFFLOAD_SUCCESS, large ? 2 : 3);
 }
 
 /* Tests of several batches at once have a chunk for each */
@@ -1601,7 +1601,6 @@ static void test_reserve(struct kunit *test)
 	test_no_memory = false;
 
 	test_expect_event(test, PGMIGRATE_OFFLOAD_FAILED, 2);
-	test_expect_event(test, PGMIGRATE_OFFLOAD_FALLBACK, 2);
 }
 
 static void test_wait_counted(struct offload_test *t,
@@ -1613,8 +1612,8 @@ static void test_wait_counted(struct offload_test *t,
 }
 
 /*
- * Each page is counted once under its cause, and as left to the CPU unless it
- * is lost. What was copied is counted when it is moved, not here.
+ * Each page is counted once under its cause. Who has copied it is counted when
+ * it has moved, not here.
  */
 static void test_counted(struct kunit *test)
 {
@@ -1623,7 +1622,7 @@ static void test_counted(struct kunit *test)
 		unsigned long pages;
 	} expected[] = {
 		{ PGMIGRATE_OFFLOAD_SUCCESS, 0 },
-		{ PGMIGRATE_OFFLOAD_FALLBACK, 12 },
+		{ PGMIGRATE_OFFLOAD_FALLBACK, 0 },
 		{ PGMIGRATE_OFFLOAD_SMALL, 1 },
 		{ PGMIGRATE_OFFLOAD_MAPPING, 4 },
 		{ PGMIGRATE_OFFLOAD_BUSY, 1 },
@@ -1657,22 +1656,44 @@ static void test_counted(struct kunit *test)
 		test_expect_event(test, expected[i].event, expected[i].pages);
 }
 
-/* Pages are counted, not folios */
-static void test_used(struct kunit *test)
+/* Pages are counted, not folios, and once, under who has copied them */
+static void test_moved(struct kunit *test)
 {
+	static const struct {
+		bool copied;
+		enum migrate_reason reason;
+		unsigned long success;
+		unsigned long fallback;
+	} moves[] = {
+		{ true, MR_LONGTERM_PIN, 8, 0 },
+		{ true, MR_MEMORY_FAILURE, 16, 0 },
+		{ false, MR_LONGTERM_PIN, 16, 8 },
+		/* For this, no migrator is wanted */
+		{ false, MR_MEMORY_FAILURE, 16, 8 },
+	};
 	struct test_pair *pair;
+	unsigned int i;
 
 	if (!IS_ENABLED(CONFIG_VM_EVENT_COUNTERS))
 		kunit_skip(test, "needs CONFIG_VM_EVENT_COUNTERS");
 
+	pair = test_add(test, 3);
+	migrate_policy_use(BIT(MR_LONGTERM_PIN), 0);
 	test_events_begin(test);
-	pair = test_add_filled(test, 0);
-	migrate_offload_used(NULL, pair->dst, pair->src);
-	test_expect_event(test, PGMIGRATE_OFFLOAD_SUCCESS, 1);
-	pair = test_add_filled(test, 3);
-	migrate_offload_used(NULL, pair->dst, pair->src);
-	test_expect_event(test, PGMIGRATE_OFFLOAD_SUCCESS, 9);
-	test_expect_event(test, PGMIGRATE_OFFLOAD_FALLBACK, 0);
+	for (i = 0; i < ARRAY_SIZE(moves); i++) {
+		migrate_offload_moved(pair->dst, moves[i].reason,
+				      moves[i].copied);
+		test_expect_event(test, PGMIGRATE_OFFLOAD_SUCCESS,
+				  moves[i].success);
+		test_expect_event(test, PGMIGRATE_OFFLOAD_FALLBACK,
+				  moves[i].fallback);
+	}
+	test_expect_event(test, PGMIGRATE_OFFLOAD_UNCOPIED, 0);
+	migrate_offload_uncopied(pair->src, MR_MEMORY_FAILURE);
+	test_expect_event(test, PGMIGRATE_OFFLOAD_UNCOPIED, 0);
+	migrate_offload_uncopied(pair->src, MR_LONGTERM_PIN);
+	test_expect_event(test, PGMIGRATE_OFFLOAD_UNCOPIED, 8);
+	migrate_policy_use(0, 0);
 }
 
 #ifdef CONFIG_DEBUG_MIGRATE_OFFLOAD
@@ -1761,7 +1782,7 @@ static struct kunit_case batch_test_cases[] = {
 	KUNIT_CASE(test_poison_before_move),
 	KUNIT_CASE(test_mark_used),
 	KUNIT_CASE(test_counted),
-	KUNIT_CASE(test_used),
+	KUNIT_CASE(test_moved),
 	KUNIT_CASE(test_nested),
 	KUNIT_CASE(test_reserve),
 	KUNIT_CASE_PARAM(test_differ, test_order_gen_params),
@@ -1807,28 +1828,26 @@ static void test_incomplete(struct kunit *test)
 	};
 	struct offload_test *t = test->priv;
 
-	KUNIT_EXPECT_EQ(test, migrate_offload_register(NULL, 0, 0), -EINVAL);
-	KUNIT_EXPECT_EQ(test, migrate_offload_register(&no_name, 0, 0), -EINVAL);
-	KUNIT_EXPECT_EQ(test, migrate_offload_register(&no_submit, 0, 0), -EINVAL);
-	KUNIT_EXPECT_EQ(test, migrate_offload_register(&no_wait, 0, 0), -EINVAL);
+	KUNIT_EXPECT_EQ(test, test_register(NULL, 0), -EINVAL);
+	KUNIT_EXPECT_EQ(test, test_register(&no_name, 0), -EINVAL);
+	KUNIT_EXPECT_EQ(test, test_register(&no_submit, 0), -EINVAL);
+	KUNIT_EXPECT_EQ(test, test_register(&no_wait, 0), -EINVAL);
 	/* Should it have been taken, do not call it */
 	migrate_offload_unregister(&no_wait);
 	migrate_offload_unregister(&no_submit);
 	migrate_offload_unregister(&no_name);
 
 	/* None of these is in the way */
-	KUNIT_EXPECT_EQ(test, migrate_offload_register(&test_migrator, 0, 0), 0);
+	KUNIT_EXPECT_EQ(test, test_register(&test_migrator, 0), 0);
 	test_run(test);
 	KUNIT_EXPECT_EQ(test, t->nr_calls, 1);
 }
 
 static void test_unknown_reasons(struct kunit *test)
 {
-	KUNIT_EXPECT_EQ(test, migrate_offload_register(&test_migrator,
-						       BIT(MR_NEVER), 0),
+	KUNIT_EXPECT_EQ(test, test_register(&test_migrator, BIT(MR_NEVER)),
 			-EINVAL);
-	KUNIT_EXPECT_EQ(test, migrate_offload_register(&test_migrator, ~0UL, 0),
-			-EINVAL);
+	KUNIT_EXPECT_EQ(test, test_register(&test_migrator, ~0UL), -EINVAL);
 	KUNIT_EXPECT_FALSE(test, static_key_enabled(&migrate_offload_enabled));
 }
 
@@ -1837,16 +1856,14 @@ static void test_second(struct kunit *test)
 {
 	struct offload_test *t = test->priv;
 
-	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_migrator,
-						       BIT(MR_DEMOTION), 0), 0);
-	KUNIT_EXPECT_EQ(test, migrate_offload_register(&test_others_migrator,
-						       BIT(MR_SYSCALL), 0), 0);
-	KUNIT_EXPECT_EQ(test, migrate_offload_register(&test_migrator,
-						       BIT(MR_SYSCALL), 0),
+	KUNIT_ASSERT_EQ(test, test_register(&test_migrator, BIT(MR_DEMOTION)),
+			0);
+	KUNIT_EXPECT_EQ(test, test_register(&test_others_migrator,
+					    BIT(MR_SYSCALL)), 0);
+	KUNIT_EXPECT_EQ(test, test_register(&test_migrator, BIT(MR_SYSCALL)),
 			-EEXIST);
-	KUNIT_EXPECT_EQ(test, migrate_offload_register(&test_others_migrator,
-						       BIT(MR_SYSCALL), 0),
-			-EEXIST);
+	KUNIT_EXPECT_EQ(test, test_register(&test_others_migrator,
+					    BIT(MR_SYSCALL)), -EEXIST);
 	KUNIT_EXPECT_EQ(test, migrate_offload_reasons, BIT(MR_DEMOTION));
 	test_run(test);
 	KUNIT_EXPECT_EQ(test, t->nr_calls, 1);
@@ -1860,21 +1877,18 @@ static void test_slots(struct kunit *test)
 	const struct migrate_offload_ops *idle = test_idle_migrators;
 	unsigned int i;
 
-	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_migrator, 0, 0), 0);
+	KUNIT_ASSERT_EQ(test, test_register(&test_migrator, 0), 0);
 	for (i = 0; i < MIGRATE_OFFLOAD_SLOTS - 1; i++)
-		KUNIT_ASSERT_EQ(test, migrate_offload_register(&idle[i], 0, 0), 0);
-	KUNIT_EXPECT_EQ(test, migrate_offload_register(&test_others_migrator,
-						       0, 0), -EBUSY);
-	KUNIT_EXPECT_EQ(test, migrate_offload_register(&idle[0], 0, 0), -EEXIST);
+		KUNIT_ASSERT_EQ(test, test_register(&idle[i], 0), 0);
+	KUNIT_EXPECT_EQ(test, test_register(&test_others_migrator, 0), -EBUSY);
+	KUNIT_EXPECT_EQ(test, test_register(&idle[0], 0), -EEXIST);
 
 	/* There is room again once one is gone, no matter which */
 	migrate_offload_unregister(&idle[1]);
-	KUNIT_EXPECT_EQ(test, migrate_offload_register(&test_others_migrator,
-						       0, 0), 0);
+	KUNIT_EXPECT_EQ(test, test_register(&test_others_migrator, 0), 0);
 	migrate_offload_unregister(&test_migrator);
-	KUNIT_EXPECT_EQ(test, migrate_offload_register(&idle[1], 0, 0), 0);
-	KUNIT_EXPECT_EQ(test, migrate_offload_register(&test_migrator, 0, 0),
-			-EBUSY);
+	KUNIT_EXPECT_EQ(test, test_register(&idle[1], 0), 0);
+	KUNIT_EXPECT_EQ(test, test_register(&test_migrator, 0), -EBUSY);
 }
 
 /* An idle migrator takes over, with its own settings, when the first goes */
@@ -1882,11 +1896,10 @@ static void test_take_over(struct kunit *test)
 {
 	struct offload_test *t = test->priv;
 
-	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_migrator,
-						       BIT(MR_DEMOTION), 0), 0);
-	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_others_migrator,
-						       BIT(MR_LONGTERM_PIN), 0),
+	KUNIT_ASSERT_EQ(test, test_register(&test_migrator, BIT(MR_DEMOTION)),
 			0);
+	KUNIT_ASSERT_EQ(test, test_register(&test_others_migrator,
+					    BIT(MR_LONGTERM_PIN)), 0);
 	migrate_offload_unregister(&test_migrator);
 	KUNIT_EXPECT_FALSE(test, migrate_should_offload(MR_DEMOTION));
 	KUNIT_EXPECT_TRUE(test, migrate_should_offload(MR_LONGTERM_PIN));
@@ -1897,8 +1910,8 @@ static void test_take_over(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, test_others_waits, 1);
 
 	/* Nothing changes if an idle one comes or goes */
-	KUNIT_EXPECT_EQ(test, migrate_offload_register(&test_migrator,
-						       BIT(MR_DEMOTION), 0), 0);
+	KUNIT_EXPECT_EQ(test, test_register(&test_migrator, BIT(MR_DEMOTION)),
+			0);
 	KUNIT_EXPECT_FALSE(test, migrate_should_offload(MR_DEMOTION));
 	migrate_offload_unregister(&test_migrator);
 	KUNIT_EXPECT_TRUE(test, migrate_should_offload(MR_LONGTERM_PIN));
@@ -1939,11 +1952,10 @@ static void test_choose(struct kunit *test)
 	struct offload_test *t = test->priv;
 	struct migrate_offload_batch *batch;
 
-	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_migrator,
-						       BIT(MR_DEMOTION), 0), 0);
-	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_others_migrator,
-						       BIT(MR_LONGTERM_PIN), 0),
+	KUNIT_ASSERT_EQ(test, test_register(&test_migrator, BIT(MR_DEMOTION)),
 			0);
+	KUNIT_ASSERT_EQ(test, test_register(&test_others_migrator,
+					    BIT(MR_LONGTERM_PIN)), 0);
 	batch = test_begin(t);
 	KUNIT_EXPECT_EQ(test, migrate_offload_choose("kunit-other\n"), 0);
 	KUNIT_EXPECT_EQ(test, migrate_offload_reasons, BIT(MR_LONGTERM_PIN));
@@ -1965,8 +1977,8 @@ static void test_choose_none(struct kunit *test)
 	struct offload_test *t = test->priv;
 	struct migrate_offload_batch *batch;
 
-	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_migrator,
-						       BIT(MR_DEMOTION), 0), 0);
+	KUNIT_ASSERT_EQ(test, test_register(&test_migrator, BIT(MR_DEMOTION)),
+			0);
 	batch = test_begin(t);
 	KUNIT_EXPECT_EQ(test, migrate_offload_choose("none"), 0);
 	KUNIT_EXPECT_FALSE(test, migrate_should_offload(MR_DEMOTION));
@@ -1976,8 +1988,8 @@ static void test_choose_none(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, t->nr_calls, 1);
 
 	/* It stays so, whoever registers or goes */
-	KUNIT_EXPECT_EQ(test, migrate_offload_register(&test_others_migrator,
-						       BIT(MR_DEMOTION), 0), 0);
+	KUNIT_EXPECT_EQ(test, test_register(&test_others_migrator,
+					    BIT(MR_DEMOTION)), 0);
 	migrate_offload_unregister(&test_migrator);
 	KUNIT_EXPECT_FALSE(test, migrate_should_offload(MR_DEMOTION));
 	test_run(test);
@@ -2006,10 +2018,8 @@ static void test_choose_bad(struct kunit *test)
 	};
 	unsigned int i;
 
-	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_migrator, 0, 0),
-			0);
-	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_others_migrator,
-						       0, 0), 0);
+	KUNIT_ASSERT_EQ(test, test_register(&test_migrator, 0), 0);
+	KUNIT_ASSERT_EQ(test, test_register(&test_others_migrator, 0), 0);
 	for (i = 0; i < ARRAY_SIZE(bad); i++)
 		KUNIT_EXPECT_EQ_MSG(test, migrate_offload_choose(bad[i]),
 				    -ENODEV, "\"%s\"", bad[i]);
@@ -2017,8 +2027,8 @@ static void test_choose_bad(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, migrate_offload_slot,
 				slot_of(&test_migrator));
 	/* A name stands for one */
-	KUNIT_EXPECT_EQ(test, migrate_offload_register(&none, 0, 0), -EINVAL);
-	KUNIT_EXPECT_EQ(test, migrate_offload_register(&again, 0, 0), -EEXIST);
+	KUNIT_EXPECT_EQ(test, test_register(&none, 0), -EINVAL);
+	KUNIT_EXPECT_EQ(test, test_register(&again, 0), -EEXIST);
 }
 
 static void test_show_migrators(struct kunit *test)
@@ -2030,10 +2040,8 @@ static void test_show_migrators(struct kunit *test)
 	KUNIT_ASSERT_TRUE(test, PAGE_ALIGNED(text));
 	KUNIT_EXPECT_EQ(test, migrate_offload_show_migrators(text), 7);
 	KUNIT_EXPECT_STREQ(test, text, "[none]\n");
-	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_migrator, 0, 0),
-			0);
-	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_others_migrator,
-						       0, 0), 0);
+	KUNIT_ASSERT_EQ(test, test_register(&test_migrator, 0), 0);
+	KUNIT_ASSERT_EQ(test, test_register(&test_others_migrator, 0), 0);
 	len = migrate_offload_show_migrators(text);
 	KUNIT_EXPECT_STREQ(test, text, "[kunit] kunit-other none\n");
 	KUNIT_EXPECT_EQ(test, len, strlen(text));
@@ -2052,9 +2060,8 @@ static void test_wait_slot(struct kunit *test)
 	struct migrate_offload_batch *batch;
 	unsigned int slot, other;
 
-	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_migrator, 0, 0), 0);
-	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_others_migrator,
-						       0, 0), 0);
+	KUNIT_ASSERT_EQ(test, test_register(&test_migrator, 0), 0);
+	KUNIT_ASSERT_EQ(test, test_register(&test_others_migrator, 0), 0);
 	scoped_guard(mutex, &migrate_offload_mutex) {
 		slot = slot_of(&test_migrator);
 		other = slot_of(&test_others_migrator);
@@ -2071,7 +2078,7 @@ static void test_wait_slot(struct kunit *test)
 /* The reserve has a batch for each CPU, up to a limit */
 static void test_reserve_size(struct kunit *test)
 {
-	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_migrator, 0, 0), 0);
+	KUNIT_ASSERT_EQ(test, test_register(&test_migrator, 0), 0);
 	KUNIT_EXPECT_EQ(test, migrate_offload_batches.curr_nr,
 			min(num_online_cpus(), MIGRATE_OFFLOAD_RESERVE));
 	KUNIT_EXPECT_EQ(test, migrate_offload_batches.min_nr,
@@ -2083,8 +2090,8 @@ static void test_unregister_others(struct kunit *test)
 	struct offload_test *t = test->priv;
 
 	migrate_offload_unregister(NULL);
-	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_migrator,
-						       BIT(MR_DEMOTION), 0), 0);
+	KUNIT_ASSERT_EQ(test, test_register(&test_migrator, BIT(MR_DEMOTION)),
+			0);
 	migrate_offload_unregister(NULL);
 	migrate_offload_unregister(&test_others_migrator);
 	KUNIT_EXPECT_TRUE(test, migrate_should_offload(MR_DEMOTION));
@@ -2096,11 +2103,11 @@ static void test_unregister(struct kunit *test)
 {
 	struct offload_test *t = test->priv;
 	unsigned int i;
+	bool used;
 	int ret;
 
 	for (i = 1; i <= 3; i++) {
-		ret = migrate_offload_register(&test_migrator,
-					       BIT(MR_DEMOTION), 0);
+		ret = test_register(&test_migrator, BIT(MR_DEMOTION));
 		KUNIT_ASSERT_EQ(test, ret, 0);
 		KUNIT_EXPECT_TRUE(test, migrate_should_offload(MR_DEMOTION));
 		test_run(test);
@@ -2109,8 +2116,8 @@ static void test_unregister(struct kunit *test)
 
 		migrate_offload_unregister(&test_migrator);
 		KUNIT_EXPECT_FALSE(test, migrate_should_offload(MR_DEMOTION));
-		KUNIT_EXPECT_FALSE(test,
-				   static_key_enabled(&migrate_offload_enabled));
+		used = static_key_enabled(&migrate_offload_enabled);
+		KUNIT_EXPECT_FALSE(test, used);
 		/* As somebody does who found the branch open just before */
 		test_run(test);
 		KUNIT_EXPECT_EQ(test, t->nr_calls, i);
@@ -2179,8 +2186,7 @@ static void test_unregister_waits(struct kunit *test)
 
 	reinit_completion(&test_slow_entered);
 	WRITE_ONCE(test_slow_left, false);
-	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_slow_migrator, 0, 0),
-			0);
+	KUNIT_ASSERT_EQ(test, test_register(&test_slow_migrator, 0), 0);
 	thread = test_thread(test_slow_thread, test->priv);
 	if (!thread) {
 		migrate_offload_unregister(&test_slow_migrator);
@@ -2217,9 +2223,8 @@ static void test_unregister_in_flight(struct kunit *test)
 	reinit_completion(&test_unregistered);
 	test_add(test, 0);
 	test_add(test, 0);
-	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_migrator, 0, 0), 0);
-	KUNIT_ASSERT_EQ(test, migrate_offload_register(&test_others_migrator,
-						       0, 0), 0);
+	KUNIT_ASSERT_EQ(test, test_register(&test_migrator, 0), 0);
+	KUNIT_ASSERT_EQ(test, test_register(&test_others_migrator, 0), 0);
 	t->nr = 2;
 	batch = test_begin(t);
 	t->nr = 4;

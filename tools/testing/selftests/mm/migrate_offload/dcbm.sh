@@ -47,13 +47,13 @@ test_readable()
 	done
 	[ "$(param nr_dma_chan)" -ge 1 ] || ret=1
 	[[ $(param offloading) =~ ^[YN]$ ]] || ret=1
-	[[ $(knob reasons) =~ ^[a-z_,]+$ ]] || ret=1
+	[[ $(policy reasons) =~ ^[a-z_,]+$ ]] || ret=1
 	param channels > /dev/null || ret=1
 	for name in offloading $SETTABLE channels folios_migrated folios_failures; do
 		msg "$name: $(param "$name" | tr '\n' ';')"
 	done
-	for name in migrator $SETTABLE_KNOBS; do
-		msg "$name: $(knob "$name")"
+	for name in migrator $SETTABLE_POLICY; do
+		msg "$name: $(policy "$name")"
 	done
 
 	# What it was loaded with by us are the defaults.
@@ -112,13 +112,13 @@ test_moved()
 		     [min_batch_bytes]=min_batch_bytes)
 
 	for name in "${!to[@]}"; do
-		was=$(knob "${to[$name]}")
+		was=$(policy "${to[$name]}")
 		point="migrate_offload: $name is written, $RANDOM$RANDOM"
 		echo "$point" > /dev/kmsg
 		! write_to "$PARAMS/$name" 0 &&
 			dmesg | sed "1,/$point/d" |
 			grep -q "dcbm: $name is now $KNOBS/${to[$name]}\$" &&
-			[ "$(knob "${to[$name]}")" = "$was" ] && continue
+			[ "$(policy "${to[$name]}")" = "$was" ] && continue
 		msg "$name: $error"
 		ret=1
 	done
@@ -130,16 +130,16 @@ register migrator "migrator: dcbm and none can be chosen, nothing else"
 test_migrator()
 {
 	set_param offloading Y || return 1
-	[ "$(knob migrator)" = "[dcbm] none" ] || { msg "migrator: $(knob migrator)"; return 1; }
+	[ "$(policy migrator)" = "[dcbm] none" ] || { msg "migrator: $(policy migrator)"; return 1; }
 	is_refused "$KNOBS/migrator" "${GARBAGE[@]}" all dcb '[dcbm]' || return 1
-	set_knob migrator none || return 1
-	[ "$(knob migrator)" = "dcbm [none]" ] || { msg "migrator: $(knob migrator)"; return 1; }
+	set_policy migrator none || return 1
+	[ "$(policy migrator)" = "dcbm [none]" ] || { msg "migrator: $(policy migrator)"; return 1; }
 	bench -t 1 -b 4M -s 4K,64K || return 1
 	[ "$(param folios_migrated)" -eq 0 ] || { msg "offloaded all the same"; return 1; }
 	# It also holds for what registers after that
 	set_param offloading N && set_param offloading Y || return 1
-	[ "$(knob migrator)" = "dcbm [none]" ] || { msg "migrator: $(knob migrator)"; return 1; }
-	set_knob migrator dcbm || return 1
+	[ "$(policy migrator)" = "dcbm [none]" ] || { msg "migrator: $(policy migrator)"; return 1; }
+	set_policy migrator dcbm || return 1
 	bench -t 1 -b 4M -s 4K,64K || return 1
 	[ "$(param folios_migrated)" -gt 0 ]
 }
@@ -195,8 +195,8 @@ test_reason_names()
 	# reads_back WRITTEN EXPECTED
 	reads_back()
 	{
-		set_knob reasons "$1" || return 1
-		got=$(knob reasons)
+		set_policy reasons "$1" || return 1
+		got=$(policy reasons)
 		[ "$got" = all ] && got=$ALL_REASONS
 		[ "$got" = "$2" ] && return 0
 		msg "reasons: '$1' reads back '$got', not '$2'"
@@ -215,7 +215,7 @@ test_reason_names()
 	reads_back demotion,compaction compaction,demotion || ret=1
 	reads_back 'damon\n' damon || ret=1
 	# What is read can be written.
-	got=$(knob reasons)
+	got=$(policy reasons)
 	reads_back "$got" "$got" || ret=1
 	return "$ret"
 }
@@ -262,7 +262,7 @@ test_reason_off()
 	local mask
 
 	for mask in none damon 0x3f7; do
-		set_param offloading N && set_knob reasons "$mask" || return 1
+		set_param offloading N && set_policy reasons "$mask" || return 1
 		none_offloaded || return 1
 	done
 }
@@ -270,7 +270,7 @@ test_reason_off()
 register reason_on "reasons: everything is offloaded with the reason"
 test_reason_on()
 {
-	set_knob reasons syscall_or_cpuset || return 1
+	set_policy reasons syscall_or_cpuset || return 1
 	bench -a -m dcbm -c 1 -b 4M -r 1 -s 4K,64K
 }
 
@@ -278,27 +278,27 @@ test_reason_on()
 register min_bytes "smaller folios are left to the CPU"
 test_min_bytes()
 {
-	set_knob min_folio_bytes 1073741824 || return 1
+	set_policy min_folio_bytes 1073741824 || return 1
 	none_offloaded || return 1
-	set_param offloading N && set_knob min_folio_bytes 65536 || return 1
+	set_param offloading N && set_policy min_folio_bytes 65536 || return 1
 	bench -a -m dcbm -c 1 -b 4M -r 1 -s 64K || return 1
 	set_param folios_migrated 0 && set_param offloading Y || return 1
 	bench -t 1 -b 4M -s 4K,16K || return 1
 	[ "$(param folios_migrated)" -eq 0 ] || return 1
 	# It depends on the engines
-	set_knob min_folio_bytes auto &&
-		[[ $(knob min_folio_bytes) =~ ^auto\ (0|16384)$ ]] || return 1
+	set_policy min_folio_bytes auto &&
+		[[ $(policy min_folio_bytes) =~ ^auto\ (0|16384)$ ]] || return 1
 	# It is not only looked at when offloading is turned on
-	set_knob min_folio_bytes 0 && bench -t 1 -b 4M -s 4K || return 1
+	set_policy min_folio_bytes 0 && bench -t 1 -b 4M -s 4K || return 1
 	[ "$(param folios_migrated)" -gt 0 ]
 }
 
 register min_batch_bytes "smaller batches are left to the CPU"
 test_min_batch_bytes()
 {
-	set_knob min_batch_bytes 1073741824 || return 1
+	set_policy min_batch_bytes 1073741824 || return 1
 	none_offloaded || return 1
-	set_knob min_batch_bytes auto && [ "$(knob min_batch_bytes)" = "auto 131072" ]
+	set_policy min_batch_bytes auto && [ "$(policy min_batch_bytes)" = "auto 131072" ]
 }
 
 register batch_sizes "chunk_bytes: small, odd and large batches"
@@ -380,7 +380,7 @@ test_unload()
 
 	stress_start -k -b 8M -s 4K,64K,2M || return 1
 	for ((i = 0; i < 3 && ret == 0; i++)); do
-		if ! { set_knob min_folio_bytes 0 && set_knob reasons all &&
+		if ! { set_policy min_folio_bytes 0 && set_policy reasons all &&
 		       set_param offloading Y; }; then
 			ret=1
 			break
@@ -492,7 +492,7 @@ vmstat_of()
 	done)"
 }
 
-# Each page is in one of the two, and what is left has one cause
+# What the CPU has copied has a cause, or several if it was tried again
 vmstat_adds_up()
 {
 	local sum=0 name
@@ -500,7 +500,7 @@ vmstat_adds_up()
 	for name in shared small mapping busy unfit failed; do
 		sum=$((sum + vm[offload_$name]))
 	done
-	[ "$sum" -eq "${vm[offload_fallback]}" ] && return
+	[ "$sum" -ge "${vm[offload_fallback]}" ] && return
 	msg "the causes add up to $sum pages, and not to ${vm[offload_fallback]}"
 	return 1
 }
@@ -517,7 +517,7 @@ test_vmstat()
 		return
 	fi
 	# Nothing but what we move ourselves
-	set_knob reasons syscall_or_cpuset || return 1
+	set_policy reasons syscall_or_cpuset || return 1
 
 	# There and back, all of it copied
 	vmstat_of bench -a -m dcbm -c 1 -b 4M -r 1 -s "$page" || return 1
@@ -537,15 +537,15 @@ test_vmstat()
 	fi
 
 	# None of it, and we know why
-	set_knob min_folio_bytes 1073741824 && set_param offloading Y || return 1
+	set_policy min_folio_bytes 1073741824 && set_param offloading Y || return 1
 	vmstat_of bench -t 1 -b 4M -s "$page" || return 1
 	vmstat_adds_up || return 1
 	[ "${vm[offload_success]}" -eq 0 ] &&
-		[ "${vm[offload_small]}" -ge $((4194304 / page)) ] &&
-		[ "${vm[offload_small]}" -eq "${vm[offload_fallback]}" ] || return 1
+		[ "${vm[offload_fallback]}" -ge $((4194304 / page)) ] &&
+		[ "${vm[offload_small]}" -ge "${vm[offload_fallback]}" ] || return 1
 
 	# None of it, since the batches do not pay
-	set_knob min_folio_bytes 0 && set_knob min_batch_bytes 1073741824 || return 1
+	set_policy min_folio_bytes 0 && set_policy min_batch_bytes 1073741824 || return 1
 	vmstat_of bench -t 1 -b 4M -s "$page" || return 1
 	vmstat_adds_up || return 1
 	[ "${vm[offload_success]}" -eq 0 ] &&
@@ -581,7 +581,7 @@ test_trace_batches()
 	page=$(getconf PAGESIZE)
 	trace_begin migrate/mm_migrate_{chunk_start,chunk_end,folio_not_offloaded} ||
 		return
-	set_knob reasons syscall_or_cpuset &&
+	set_policy reasons syscall_or_cpuset &&
 		bench -a -m dcbm -c 1 -b 4M -r 1 -s "$page" || ret=1
 	if [ "$ret" -eq 0 ]; then
 		check_batches "$(param folios_migrated)" || ret=1
@@ -601,8 +601,8 @@ test_trace_left()
 	page=$(getconf PAGESIZE)
 	trace_begin migrate/mm_migrate_folio_not_offloaded || return
 	echo 8192 > "$trace/buffer_size_kb"
-	set_knob reasons syscall_or_cpuset &&
-		set_knob min_folio_bytes 1073741824 && set_param offloading Y &&
+	set_policy reasons syscall_or_cpuset &&
+		set_policy min_folio_bytes 1073741824 && set_param offloading Y &&
 		bench -t 1 -b 1M -s "$page" || ret=1
 	# There and back at least
 	[ "$(grep -c 'syscall_or_cpuset cause=too_small' "$trace/trace")" -ge \

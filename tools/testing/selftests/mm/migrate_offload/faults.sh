@@ -66,7 +66,7 @@ offload_on()
 
 	reset_knobs
 	set_param offloading N &&
-	set_knob reasons syscall_or_cpuset &&
+	set_policy reasons syscall_or_cpuset &&
 	set_param nr_dma_chan "$1" &&
 	set_param offloading Y || return 1
 	if [ "$(claimed | wc -l)" -ne "$1" ]; then

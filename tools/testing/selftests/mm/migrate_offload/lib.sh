@@ -12,6 +12,7 @@ source "${DIR}"/../../kselftest/testlib.sh
 
 BENCH=${DIR}/bench
 STRESS=$BENCH			# what stress_start runs
+START_SECONDS=${START_SECONDS:-120}	# how long that may take to begin
 MODULE=/sys/module/dcbm
 PARAMS=$MODULE/parameters
 KNOBS=/sys/kernel/mm/migrate_offload
@@ -20,7 +21,7 @@ TRACING=/sys/kernel/tracing
 SIM=/sys/kernel/debug/dma-sim
 SIM_DRIVER=/sys/bus/platform/drivers/dma-sim
 SETTABLE="nr_dma_chan remote patience_ms timeout_ms"
-SETTABLE_KNOBS="reasons min_folio_bytes min_batch_bytes latency_us chunk_bytes share"
+SETTABLE_POLICY="reasons min_folio_bytes min_batch_bytes latency_us chunk_bytes share"
 
 declare -A saved		# parameter values as found
 loaded_here=			# set if dcbm was not there before
@@ -49,14 +50,14 @@ set_param()
 	return 1
 }
 
-# The knobs of the core, which are the same for all migrators
-knob()
+# What the core decides, which is the same for all migrators
+policy()
 {
 	cat "$KNOBS/$1"
 }
 
-# set_knob NAME VALUE: a valid value, which must be taken
-set_knob()
+# set_policy NAME VALUE: a valid value, which must be taken
+set_policy()
 {
 	write_to "$KNOBS/$1" "$2" && return 0
 	msg "$1: '$2' is refused: $error"
@@ -70,17 +71,17 @@ reset_params()
 {
 	set_param offloading N &&
 	set_param nr_dma_chan 1 &&
-	set_knob reasons all &&
-	set_knob min_folio_bytes 0 &&
-	set_knob min_batch_bytes 0 &&
+	set_policy reasons all &&
+	set_policy min_folio_bytes 0 &&
+	set_policy min_batch_bytes 0 &&
 	set_param remote Y &&
 	set_param patience_ms 60000 &&
 	set_param timeout_ms "${saved[timeout_ms]}" &&
 	set_param folios_migrated 0 &&
 	set_param folios_failures 0 &&
-	set_knob latency_us auto &&
-	set_knob share 0 &&
-	set_knob chunk_bytes "$TEST_CHUNK"
+	set_policy latency_us auto &&
+	set_policy share 0 &&
+	set_policy chunk_bytes "$TEST_CHUNK"
 }
 
 save_params()
@@ -90,8 +91,8 @@ save_params()
 	for name in offloading $SETTABLE; do
 		saved[$name]=$(param "$name") || return 1
 	done
-	for name in $SETTABLE_KNOBS; do
-		saved[$name]=$(knob "$name") || return 1
+	for name in $SETTABLE_POLICY; do
+		saved[$name]=$(policy "$name") || return 1
 	done
 }
 
@@ -99,8 +100,8 @@ restore_params()
 {
 	local name
 
-	for name in $SETTABLE_KNOBS; do
-		set_knob "$name" "${saved[$name]}"
+	for name in $SETTABLE_POLICY; do
+		set_policy "$name" "${saved[$name]}"
 	done
 	[ -d "$PARAMS" ] || return
 	set_param offloading N
@@ -208,7 +209,7 @@ stress_start()
 	msg "${STRESS##*/} -t 3600 $*"
 	"$STRESS" -t 3600 "$@" > "$stress_log" 2>&1 &
 	stress_pid=$!
-	wait_until 120 stress_began_or_ended
+	wait_until "$START_SECONDS" stress_began_or_ended
 	grep -q '^# begin' "$stress_log" && return 0
 	msg "${STRESS##*/} does not begin"
 	stress_stop

@@ -30,7 +30,7 @@ LEAK_KB=4096		# what the kernel may keep for itself
 FAULTS="fail_read fail_write short_copy refuse_prep refuse_submit reorder delay_us stall"
 # Parameters with which as much as possible is offloaded
 OPEN="nr_dma_chan=16"
-OPEN_KNOBS="reasons=all min_folio_bytes=0 min_batch_bytes=0"
+OPEN_POLICY="reasons=all min_folio_bytes=0 min_batch_bytes=0"
 
 DISTURBANCES=(
 	"offloading|offloading off and on"
@@ -82,8 +82,8 @@ settle()
 	for setting in $OPEN "timeout_ms=${saved[timeout_ms]}"; do
 		set_param "${setting%%=*}" "${setting#*=}" || return 1
 	done
-	for setting in $OPEN_KNOBS; do
-		set_knob "${setting%%=*}" "${setting#*=}" || return 1
+	for setting in $OPEN_POLICY; do
+		set_policy "${setting%%=*}" "${setting#*=}" || return 1
 	done
 	write_to "$PARAMS/offloading" Y || :
 }
@@ -106,15 +106,15 @@ d_nr_dma_chan()
 d_reasons()
 {
 	pick none compaction syscall_or_cpuset mempolicy_mbind,compaction 0x3f7 all
-	set_knob reasons "$picked"
+	set_policy reasons "$picked"
 }
 
 d_min_bytes()
 {
 	pick 0 1 8192 65536 1048576
-	set_knob min_folio_bytes "$picked" || return 1
+	set_policy min_folio_bytes "$picked" || return 1
 	pick 0 1 8192 65536 1048576
-	set_knob min_batch_bytes "$picked"
+	set_policy min_batch_bytes "$picked"
 }
 
 # At 1 ms, engines are not always in time, so channels get stuck, and recover
@@ -631,6 +631,7 @@ umount_files()
 {
 	! mountpoint -q "$tmp/ext4" || umount "$tmp/ext4"
 	rm -f "$tmp/disk"
+	rmdir "$tmp/ext4" 2>/dev/null
 }
 
 for entry in "${DISTURBANCES[@]}"; do
@@ -655,6 +656,44 @@ did()
 	fi
 	msg "$name: $((did[$name])) times, and $((tried[$name])) times in vain"
 	[ "$((did[$name]))" -gt 0 ]
+}
+
+# What has migrated by now, and how much of that is in the counters of the offload
+counts()
+{
+	echo "$(vmstat pgmigrate_success)" \
+	     "$(vmstat 'pgmigrate_offload_(success|fallback|uncopied)')"
+}
+
+counts_settle()
+{
+	local now was=$counted
+
+	sleep 1
+	now=$(counts)
+	counted=$now
+	[ "$now" = "$was" ]
+}
+
+# All reasons are wanted here, and nothing else changes
+register stress_counters "each page that moves is counted once"
+test_stress_counters()
+{
+	local before after counted='' ret=0
+
+	settle || return 1
+	wait_until 60 counts_settle || { msg "memory moves without us"; return 1; }
+	read -ra before <<< "$counted"
+	start_stress || return 1
+	sleep 15
+	end_stress || ret=1
+	umount_files
+	wait_until 60 counts_settle || { msg "memory moves without us"; return 1; }
+	read -ra after <<< "$counted"
+	msg "$((after[0] - before[0])) pages moved, $((after[1] - before[1])) are counted"
+	[ $((after[0] - before[0])) -gt 0 ] || ret=1
+	[ $((after[0] - before[0])) -eq $((after[1] - before[1])) ] || ret=1
+	return "$ret"
 }
 
 register stress_state "CPUs, memory and settings are as they were"

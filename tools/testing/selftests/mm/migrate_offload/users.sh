@@ -164,8 +164,8 @@ migrated()
 # Every reason there is, but for $1
 other_reasons()
 {
-	set_knob reasons all || return
-	knob reasons | tr ',' '\n' | grep -vx "$1" | paste -sd ,
+	set_policy reasons all || return
+	policy reasons | tr ',' '\n' | grep -vx "$1" | paste -sd ,
 }
 
 # ---- the users ----------------------------------------------------------
@@ -604,7 +604,7 @@ user()
 	local name=$1 reason=$2 mask=$3 who=$4 ret=0 copied moved=0 all
 
 	"prepare_$name" || return
-	set_knob reasons "$mask" || return 1
+	set_policy reasons "$mask" || return 1
 	set_param offloading Y || return 1
 	ask mark || return 1
 	set_param folios_migrated 0 || return 1

@@ -44,7 +44,7 @@
 #define SMALL_LATENCY_MARGIN	3
 #define LARGE_LATENCY_MARGIN	16
 
-/* By default, dcbm refuses smaller batches of folios below 16 KiB */
+/* By default, a batch of folios below 16 KiB needs 192 KiB */
 #define MIN_CHUNK_BYTES		SZ_256K
 
 /* End a pause early by this time, since to wake up takes some */

@@ -43,6 +43,9 @@
 /* Migrators that can be registered at a time; one of them is in use */
 #define MIGRATE_OFFLOAD_SLOTS	4
 
+/* A name, with its end */
+#define MIGRATE_OFFLOAD_NAME_LEN	32
+
 /* Batches that are there for movers that can get no memory */
 #define MIGRATE_OFFLOAD_RESERVE	16
 
@@ -68,7 +71,7 @@ DEFINE_STATIC_CALL(migrate_offload_wait_3, wait_nop);
 
 DEFINE_STATIC_SRCU(migrate_offload_srcu);
 
-/* Serialises registration, and protects what follows */
+/* Serialises registration and choice, and protects what follows */
 static DEFINE_MUTEX(migrate_offload_mutex);
 
 /* What has registered, and what suits it */
@@ -81,10 +84,10 @@ static struct migrate_offload_slot {
 /* The slot in use, or MIGRATE_OFFLOAD_SLOTS; also read in SRCU sections */
 static unsigned int migrate_offload_slot = MIGRATE_OFFLOAD_SLOTS;
 
-/* The operator wants no migrator, whatever registers */
-static bool migrate_offload_none;
+/* What the operator has chosen, also "none", or "" for the first one */
+static char migrate_offload_wanted[MIGRATE_OFFLOAD_NAME_LEN];
 
-/* Valid in an SRCU section in which a slot is in use */
+/* Valid in an SRCU section in which a slot is in use, while there is a batch */
 static mempool_t migrate_offload_batches;
 
 static int slot_submit(struct migrate_offload_batch *batch)
@@ -246,29 +249,23 @@ static enum vm_event_item cause_event(enum migrate_left_cause cause)
 	}
 }
 
-/*
- * Count and trace why the migrator did not copy a folio. What becomes of the
- * folio is counted when it has moved.
- */
-static void folio_left(struct folio *src, enum migrate_reason reason,
-		       enum migrate_left_cause cause)
-{
-	count_vm_events(cause_event(cause), folio_nr_pages(src));
-	trace_mm_migrate_folio_not_offloaded(src, reason, cause);
-}
-
 /**
- * migrate_offload_wasted - count an early copy that was of no use
- * @src: the source, whose move failed
- * @reason: why it was to migrate
+ * migrate_offload_left - count and trace why a folio is left to the CPU
+ * @src: the source, for which a migrator is wanted
+ * @reason: why it is to migrate
+ * @cause: why the migrator did not copy it, or %MIGRATE_LEFT_WASTED if it did,
+ *	but the move failed
  *
- * If the move is tried again, the CPU copies once more.
+ * What becomes of the folio is counted when it has moved. If it is tried again,
+ * it may be left again.
  *
  * Context: Any.
  */
-void migrate_offload_wasted(struct folio *src, enum migrate_reason reason)
+void migrate_offload_left(struct folio *src, enum migrate_reason reason,
+			  enum migrate_left_cause cause)
 {
-	folio_left(src, reason, MIGRATE_LEFT_WASTED);
+	count_vm_events(cause_event(cause), folio_nr_pages(src));
+	trace_mm_migrate_folio_not_offloaded(src, reason, cause);
 }
 
 static void folios_left(struct list_head *src_folios,
@@ -278,7 +275,7 @@ static void folios_left(struct list_head *src_folios,
 	struct folio *src;
 
 	list_for_each_entry(src, src_folios, lru)
-		folio_left(src, reason, cause);
+		migrate_offload_left(src, reason, cause);
 }
 
 static size_t folios_size(struct list_head *src_folios)
@@ -312,7 +309,7 @@ static void batch_add(struct migrate_offload_batch *batch, struct folio *src,
 	batch->nr++;
 }
 
-/* Return an empty batch, or NULL. It keeps the migrator in use from going. */
+/* Return an empty batch, or NULL. It keeps its migrator from going. */
 static struct migrate_offload_batch *batch_get(enum migrate_mode mode,
 					       enum migrate_reason reason,
 					       struct list_head *src_folios)
@@ -379,7 +376,7 @@ static void batch_fill(struct migrate_offload_batch *batch,
 		else
 			cause = folio_offload_cause(src, dst);
 		if (cause) {
-			folio_left(src, batch->reason, cause);
+			migrate_offload_left(src, batch->reason, cause);
 		} else {
 			batch_add(batch, src, dst);
 			list_move_tail(&src->lru, &batched->src);
@@ -436,8 +433,8 @@ migrate_offload_submit(struct migrate_list *single,
 		       enum migrate_reason reason, u64 busy_ns)
 {
 	struct migrate_offload_batch *batch;
-	enum migrate_left_cause cause;
-	size_t bytes = 0, part, skip = 0;
+	enum migrate_left_cause cause = MIGRATE_LEFT_SMALL_BATCH;
+	size_t bytes, part, skip = 0;
 	struct folio *src;
 	unsigned int order;
 	int err;
@@ -447,17 +444,23 @@ migrate_offload_submit(struct migrate_list *single,
 		return NULL;
 	/* The CPU has copied a single small folio before any engine woke up */
 	if (list_is_singular(&single->src) && !folio_test_large(src)) {
-		folio_left(src, reason, MIGRATE_LEFT_SINGLE);
+		migrate_offload_left(src, reason, MIGRATE_LEFT_SINGLE);
 		return NULL;
 	}
 
+	bytes = folios_size(&single->src);
+	if (bytes < migrate_policy_min_bytes()) {
+		folios_left(&single->src, reason, cause);
+		return NULL;
+	}
 	batch = batch_get(mode, reason, &single->src);
 	if (!batch)
 		return NULL;
 	order = folio_order(src);
 	if (migrate_latency_is_shared(order)) {
-		bytes = folios_size(&single->src);
-		part = min3(bytes, migrate_latency_part(order, bytes),
+		part = max(migrate_latency_part(order, bytes),
+			   migrate_policy_min_bytes());
+		part = min3(bytes, part,
 			    MIGRATE_OFFLOAD_MAX_PAIRS * folio_size(src));
 		skip = bytes - part;
 	}
@@ -471,14 +474,12 @@ migrate_offload_submit(struct migrate_list *single,
 	/* The CPU copies and moves what it has kept meanwhile */
 	if (skip)
 		busy_ns += migrate_latency_move_ns(order, bytes - batch->bytes);
+	err = -EINVAL;
 	if (migrate_policy_takes(batch->bytes, batch->nr)) {
 		cause = MIGRATE_LEFT_REFUSED;
 		err = batch_submit(batch, busy_ns);
-	} else {
-		cause = MIGRATE_LEFT_SMALL_BATCH;
-		err = -EINVAL;
+		migrate_latency_refused(err);
 	}
-	migrate_latency_refused(err);
 	if (!err)
 		return batch;
 	/* It is not busy, but does not get or want so little */
@@ -561,24 +562,31 @@ unsigned int migrate_offload_wait(struct migrate_offload_batch *batch,
 	wait_ns = ktime_get_ns() - wait_ns;
 
 	for (i = 0; i < batch->nr; i++) {
+		enum migrate_left_cause cause = MIGRATE_LEFT_NONE;
 		struct migrate_pair *pair = &batch->pairs[i];
 
 		if (test_bit(i, batch->lost)) {
 			list_move_tail(&pair->src->lru, &lost->src);
 			list_move_tail(&pair->dst->lru, &lost->dst);
-			folio_left(pair->src, reason, MIGRATE_LEFT_LOST);
+			cause = MIGRATE_LEFT_LOST;
 		} else if (atomic_long_read(&pair->copied) !=
 			   folio_size(pair->src)) {
-			folio_left(pair->src, reason, MIGRATE_LEFT_MIGRATOR);
+			cause = MIGRATE_LEFT_MIGRATOR;
 		} else if (folio_has_hwpoison(pair->src)) {
-			folio_left(pair->src, reason, MIGRATE_LEFT_HWPOISON);
+			cause = MIGRATE_LEFT_HWPOISON;
 		} else {
 			pair->dst->migrate_info |= FOLIO_CONTENT_COPIED;
 			nr_copied++;
 		}
+		if (cause)
+			migrate_offload_left(pair->src, reason, cause);
 	}
-	/* A failed copy says nothing of how long the next one takes */
-	if (nr_copied == batch->nr)
+	/*
+	 * A failed copy says nothing of how long the next one takes, nor does
+	 * that of a migrator that has been replaced.
+	 */
+	if (nr_copied == batch->nr &&
+	    batch->slot == READ_ONCE(migrate_offload_slot))
 		migrate_latency_learn_copy(folio_order(batch->pairs[0].src),
 					   batch->bytes, batch->copy_ns ?:
 					   batch->submit_ns + wait_ns,
@@ -659,6 +667,8 @@ static void slot_use(unsigned int slot)
 	migrate_policy_use(used->reasons, used->min_folio_bytes);
 	/* A CPU that sees the slot sees its static calls and the mempool */
 	smp_store_release(&migrate_offload_slot, slot);
+	/* The one before it may have taught something until now */
+	migrate_latency_reset();
 	static_branch_enable(&migrate_offload_enabled);
 	pr_info("migrate: %s copies batches of folios\n", used->ops->name);
 }
@@ -671,6 +681,12 @@ static void slot_use_none(void)
 	migrate_policy_use(0, 0);
 }
 
+/* Does the operator want no migrator? */
+static bool wants_none(void)
+{
+	return !strcmp(migrate_offload_wanted, "none");
+}
+
 /* The first slot with a migrator, or MIGRATE_OFFLOAD_SLOTS */
 static unsigned int first_taken_slot(void)
 {
@@ -681,25 +697,45 @@ static unsigned int first_taken_slot(void)
 	return slot;
 }
 
+/* Use what the operator has chosen if it is there, or else what there is */
+static void slot_use_any(void)
+{
+	unsigned int slot = slot_by_name(migrate_offload_wanted);
+
+	if (slot == MIGRATE_OFFLOAD_SLOTS)
+		slot = first_taken_slot();
+	if (slot != MIGRATE_OFFLOAD_SLOTS && slot != migrate_offload_slot)
+		slot_use(slot);
+}
+
+/* Words that can be told apart in a list, and from what is not a name */
+static bool name_is_valid(const char *name)
+{
+	return name && *name && strlen(name) < MIGRATE_OFFLOAD_NAME_LEN &&
+	       !strpbrk(name, " \t\n[]") && strcmp(name, "none") &&
+	       strcmp(name, "auto");
+}
+
 /**
  * migrate_offload_register - let a migrator copy for page migration
  * @ops: what copies; must stay until it is unregistered
  * @reasons: what to offload unless the operator says otherwise, a mask of
  *	BIT(enum migrate_reason)
  * @min_folio_bytes: what a folio must have to be worth it, in bytes, unless the
- *	operator says otherwise; for engines that cost the CPU something for each
- *	folio, however small
+ *	operator says otherwise; for engines that cost the CPU something for
+ *	each folio, however small
  *
- * Of several, the first copies, and the others are idle until it goes, or until
- * the operator chooses one. A module must unregister its migrator before it
+ * Of several, the first copies, or the one that the operator has chosen, and
+ * the others are idle. A module must unregister its migrator before it
  * goes, in its exit function at the latest. That is what makes its code safe to
  * free, and a pin on the module would only make it impossible to unload.
  *
  * Context: Process context, may sleep.
  *
- * Return: 0, -EINVAL for a migrator that is not complete, the name "none", or a
- * mask that has unknown reasons, -EEXIST for one that is registered or has the name of one,
- * -EBUSY if all slots are taken, -ENOMEM.
+ * Return: 0, -EINVAL for a migrator that is not complete, a name that is no
+ * word of up to 31 characters, or a mask that has unknown reasons, -EEXIST for
+ * one that is registered or has the name of one, -EBUSY if all slots are taken,
+ * -ENOMEM.
  */
 int migrate_offload_register(const struct migrate_offload_ops *ops,
 			     unsigned long reasons,
@@ -709,10 +745,8 @@ int migrate_offload_register(const struct migrate_offload_ops *ops,
 	unsigned int slot;
 	int ret;
 
-	if (!ops || !ops->name || !ops->submit || !ops->wait ||
+	if (!ops || !name_is_valid(ops->name) || !ops->submit || !ops->wait ||
 	    (reasons & ~MIGRATE_OFFLOAD_ALL_REASONS))
-		return -EINVAL;
-	if (!strcmp(ops->name, "none"))
 		return -EINVAL;
 
 	guard(mutex)(&migrate_offload_mutex);
@@ -734,8 +768,8 @@ int migrate_offload_register(const struct migrate_offload_ops *ops,
 	slot_set(slot, ops);
 	migrate_offload_slots[slot].reasons = reasons;
 	migrate_offload_slots[slot].min_folio_bytes = min_folio_bytes;
-	if (migrate_offload_slot == MIGRATE_OFFLOAD_SLOTS &&
-	    !migrate_offload_none)
+	if (migrate_offload_slot == MIGRATE_OFFLOAD_SLOTS ?
+	    !wants_none() : !strcmp(ops->name, migrate_offload_wanted))
 		slot_use(slot);
 	return 0;
 }
@@ -751,7 +785,7 @@ EXPORT_SYMBOL_GPL(migrate_offload_register);
  */
 void migrate_offload_unregister(const struct migrate_offload_ops *ops)
 {
-	unsigned int slot, next;
+	unsigned int slot;
 	bool used;
 
 	guard(mutex)(&migrate_offload_mutex);
@@ -768,44 +802,59 @@ void migrate_offload_unregister(const struct migrate_offload_ops *ops)
 	slot_set(slot, NULL);
 	pr_info("migrate: %s has unregistered\n", ops->name);
 
-	next = first_taken_slot();
-	if (next == MIGRATE_OFFLOAD_SLOTS)
+	if (first_taken_slot() == MIGRATE_OFFLOAD_SLOTS)
 		mempool_exit(&migrate_offload_batches);
 	else if (used)
-		slot_use(next);
+		slot_use_any();
 }
 EXPORT_SYMBOL_GPL(migrate_offload_unregister);
 
-/**
- * migrate_offload_choose - let a migrator have the batches from now on
- * @name: of a migrator that is registered, or "none"; a line feed may follow
- *
- * Batches that another one has taken are completed by that one. After "none",
- * none is used until one is chosen. Otherwise, the next one is used when the
- * chosen one goes.
- *
- * Context: Process context, may sleep.
- *
- * Return: 0, or -ENODEV if no such migrator is registered.
- */
-int migrate_offload_choose(const char *name)
+static int choose(const char *name)
 {
-	unsigned int slot;
-
-	guard(mutex)(&migrate_offload_mutex);
-
+	lockdep_assert_held(&migrate_offload_mutex);
 	if (sysfs_streq(name, "none")) {
-		migrate_offload_none = true;
+		strscpy(migrate_offload_wanted, "none");
 		slot_use_none();
 		return 0;
 	}
-	slot = slot_by_name(name);
-	if (slot == MIGRATE_OFFLOAD_SLOTS)
+	if (sysfs_streq(name, "auto")) {
+		/* What is in use may stay */
+		strscpy(migrate_offload_wanted, "");
+		if (migrate_offload_slot == MIGRATE_OFFLOAD_SLOTS)
+			slot_use_any();
+		return 0;
+	}
+	if (slot_by_name(name) == MIGRATE_OFFLOAD_SLOTS)
 		return -ENODEV;
-	migrate_offload_none = false;
-	if (slot != migrate_offload_slot)
-		slot_use(slot);
+	strscpy(migrate_offload_wanted,
+		migrate_offload_slots[slot_by_name(name)].ops->name);
+	slot_use_any();
 	return 0;
+}
+
+/**
+ * migrate_offload_choose - let a migrator have the batches from now on
+ * @name: of a migrator that is registered, "none", or "auto" for the first one
+ *	that registers; a line feed may follow
+ *
+ * The migrator that has taken a batch completes it. What is chosen is used
+ * again if it goes and comes back, and another one in the meantime. After
+ * "none", none is used until something else is chosen.
+ *
+ * Context: Process context, may sleep.
+ *
+ * Return: 0, -ENODEV if no such migrator is registered, -ERESTARTSYS.
+ */
+int migrate_offload_choose(const char *name)
+{
+	int ret;
+
+	/* Unregistration holds it while it waits for engines */
+	if (mutex_lock_interruptible(&migrate_offload_mutex))
+		return -ERESTARTSYS;
+	ret = choose(name);
+	mutex_unlock(&migrate_offload_mutex);
+	return ret;
 }
 
 /**
@@ -815,25 +864,28 @@ int migrate_offload_choose(const char *name)
  * Context: Process context, may sleep.
  *
  * Return: number of characters printed: the names of those that are registered,
- * and "none", with brackets around what is in use.
+ * and "none", with brackets around what is in use; or -ERESTARTSYS.
  */
 int migrate_offload_show_migrators(char *buf)
 {
 	unsigned int slot;
 	int len = 0;
+	bool used;
 
-	guard(mutex)(&migrate_offload_mutex);
-
+	if (mutex_lock_interruptible(&migrate_offload_mutex))
+		return -ERESTARTSYS;
 	for (slot = 0; slot < MIGRATE_OFFLOAD_SLOTS; slot++) {
 		if (!migrate_offload_slots[slot].ops)
 			continue;
-		len += sysfs_emit_at(buf, len, slot == migrate_offload_slot ?
-				     "[%s] " : "%s ",
-				     migrate_offload_slots[slot].ops->name);
+		used = slot == migrate_offload_slot;
+		len += sysfs_emit_at(buf, len, "%s%s%s ", used ? "[" : "",
+				     migrate_offload_slots[slot].ops->name,
+				     used ? "]" : "");
 	}
-	return len + sysfs_emit_at(buf, len, "%s\n",
-				   migrate_offload_slot == MIGRATE_OFFLOAD_SLOTS ?
-				   "[none]" : "none");
+	used = migrate_offload_slot == MIGRATE_OFFLOAD_SLOTS;
+	len += sysfs_emit_at(buf, len, "%s\n", used ? "[none]" : "none");
+	mutex_unlock(&migrate_offload_mutex);
+	return len;
 }
 
 #ifdef CONFIG_MIGRATION_COPY_OFFLOAD_KUNIT_TEST

@@ -147,6 +147,7 @@ int migrate_offload_choose(const char *name);
 int migrate_offload_show_migrators(char *buf);
 
 void migrate_policy_use(unsigned long reasons, unsigned int min_folio_bytes);
+size_t migrate_policy_min_bytes(void);
 bool migrate_policy_takes(size_t bytes, unsigned int nr);
 
 void migrate_budget_init(struct migrate_budget *budget);
@@ -176,14 +177,15 @@ static inline void migrate_offload_verify(const struct address_space *mapping,
 }
 #endif
 
-void migrate_offload_wasted(struct folio *src, enum migrate_reason reason);
+void migrate_offload_left(struct folio *src, enum migrate_reason reason,
+			  enum migrate_left_cause cause);
 
 /**
  * migrate_should_offload - test whether a migrator is wanted for a reason
  * @reason: why the folios migrate
  *
- * Without a migrator, the feature costs this branch, three times a chunk, and
- * the larger struct migrate_chunk.
+ * Without a migrator, the feature costs this branch, three times a chunk and
+ * once a folio, and the larger struct migrate_chunk.
  *
  * Return: true if migrate_offload_submit() is worth calling.
  */
@@ -194,30 +196,55 @@ static inline bool migrate_should_offload(enum migrate_reason reason)
 }
 
 /**
- * migrate_offload_moved - count a folio that has migrated
+ * migrate_offload_used - count a folio that a migrator has copied early
+ * @mapping: what the folio belongs to, or NULL
+ * @dst: the destination, which has replaced the source in @mapping
+ * @src: the source, which nobody can find any more
+ * @used: whether the early copy was good enough; otherwise, the CPU has copied,
+ *	since memory of @src has failed
+ *
+ * At the move, since the early copy may be of no use before that.
+ *
+ * Context: Process context, may sleep.
+ */
+static inline void migrate_offload_used(const struct address_space *mapping,
+					struct folio *dst, struct folio *src,
+					bool used)
+{
+	const long nr_pages = folio_nr_pages(dst);
+
+	if (used) {
+		migrate_offload_verify(mapping, dst, src);
+		count_vm_events(PGMIGRATE_OFFLOAD_SUCCESS, nr_pages);
+	} else {
+		count_vm_events(PGMIGRATE_OFFLOAD_FALLBACK, nr_pages);
+		count_vm_events(PGMIGRATE_OFFLOAD_UNFIT, nr_pages);
+	}
+}
+
+/**
+ * migrate_offload_moved - count a folio that has migrated with the CPU's copy
  * @dst: where it is now
  * @reason: why it migrated
- * @copied: a migrator has copied it
  *
- * With migrate_offload_uncopied(), counts each page once that counts as
- * PGMIGRATE_SUCCESS, if its reason is one for which a migrator is wanted.
+ * With migrate_offload_used() and migrate_offload_uncopied(), counts each page
+ * once that counts as PGMIGRATE_SUCCESS, if a migrator is wanted for its
+ * reason.
  *
  * Context: Any.
  */
 static inline void migrate_offload_moved(const struct folio *dst,
-					 enum migrate_reason reason,
-					 bool copied)
+					 enum migrate_reason reason)
 {
-	if (copied)
-		count_vm_events(PGMIGRATE_OFFLOAD_SUCCESS, folio_nr_pages(dst));
-	else if (migrate_should_offload(reason))
+	if (migrate_should_offload(reason))
 		count_vm_events(PGMIGRATE_OFFLOAD_FALLBACK,
 				folio_nr_pages(dst));
 }
 
 /**
- * migrate_offload_uncopied - count what has migrated without a copy
- * @folio: freed before it could be copied, or not a folio
+ * migrate_offload_uncopied - count what migrates without a copy of ours
+ * @folio: freed before it could be copied, or not a folio, but memory that its
+ *	driver moves
  * @reason: why it was to migrate
  *
  * Context: Any.
@@ -281,14 +308,14 @@ migrate_offload_wait(struct migrate_offload_batch *batch,
 	return 0;
 }
 
-static inline void migrate_offload_verify(const struct address_space *mapping,
-					  struct folio *dst, struct folio *src)
+static inline void migrate_offload_used(const struct address_space *mapping,
+					struct folio *dst, struct folio *src,
+					bool used)
 {
 }
 
 static inline void migrate_offload_moved(const struct folio *dst,
-					 enum migrate_reason reason,
-					 bool copied)
+					 enum migrate_reason reason)
 {
 }
 
@@ -297,8 +324,9 @@ static inline void migrate_offload_uncopied(const struct folio *folio,
 {
 }
 
-static inline void migrate_offload_wasted(struct folio *src,
-					  enum migrate_reason reason)
+static inline void migrate_offload_left(struct folio *src,
+					enum migrate_reason reason,
+					enum migrate_left_cause cause)
 {
 }
 

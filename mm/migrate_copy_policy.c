@@ -2,8 +2,9 @@
 /*
  * What is offloaded, and how: the files in /sys/kernel/mm/migrate_offload.
  *
- * A migrator brings what suits it as "auto". What the operator writes is in
- * effect for any migrator, until "auto" is written.
+ * A migrator registers with what suits it, which is in effect while the
+ * operator has "auto". What the operator writes instead is in effect for any
+ * migrator.
  */
 #include <linux/ctype.h>
 #include <linux/init.h>
@@ -11,7 +12,6 @@
 #include <linux/kstrtox.h>
 #include <linux/migrate.h>
 #include <linux/migrate_copy_offload.h>
-#include <linux/minmax.h>
 #include <linux/mm.h>
 #include <linux/mutex.h>
 #include <linux/sizes.h>
@@ -36,13 +36,13 @@
 /* What migrate_min_batch_bytes is while the operator has "auto" */
 #define BATCH_BYTES_AUTO	UINT_MAX
 
+unsigned int migrate_min_batch_bytes __read_mostly = BATCH_BYTES_AUTO;
+
 /* In effect: a mask of BIT(enum migrate_reason), and the size of a folio */
 unsigned long migrate_offload_reasons __read_mostly;
 unsigned int migrate_min_folio_bytes __read_mostly;
 
-unsigned int migrate_min_batch_bytes __read_mostly = BATCH_BYTES_AUTO;
-
-/* Protects what is in effect, and what follows */
+/* Protects the two above, and what follows */
 static DEFINE_MUTEX(policy_mutex);
 static unsigned long default_reasons;
 static unsigned int default_min_folio_bytes;
@@ -72,6 +72,20 @@ void migrate_policy_use(unsigned long reasons, unsigned int min_folio_bytes)
 	default_reasons = reasons;
 	default_min_folio_bytes = min_folio_bytes;
 	apply_defaults();
+}
+
+/**
+ * migrate_policy_min_bytes - what a batch must have at least
+ *
+ * Context: Any.
+ *
+ * Return: bytes. Batches of small folios may need more.
+ */
+size_t migrate_policy_min_bytes(void)
+{
+	const unsigned int fixed = READ_ONCE(migrate_min_batch_bytes);
+
+	return fixed == BATCH_BYTES_AUTO ? AUTO_BATCH_BYTES : fixed;
 }
 
 /**
@@ -162,26 +176,36 @@ static int emit_reasons(char *buf, int at, unsigned long reasons)
 	return len + sysfs_emit_at(buf, len, "\n");
 }
 
-/* "auto", with or without what is shown behind it: it can be written back */
-static bool is_auto(const char *buf)
+/*
+ * Return what follows "auto", or NULL if @buf is something else. What is shown
+ * can be written back, so a value may follow, which does not matter.
+ */
+static const char *after_auto(const char *buf)
 {
-	return !strncmp(buf, "auto", 4) && (!buf[4] || isspace(buf[4]));
+	if (strncmp(buf, "auto", 4) || (buf[4] && !isspace(buf[4])))
+		return NULL;
+	return skip_spaces(buf + 4);
 }
 
 /* Read a number from @min to @max, or "auto", which @auto_value stands for */
 static int parse_auto(const char *buf, unsigned int min, unsigned int max,
 		      unsigned int auto_value, unsigned int *value)
 {
+	const char *rest = after_auto(buf);
 	unsigned int number;
 	int ret;
 
-	if (is_auto(buf)) {
+	if (rest && !*rest) {
 		WRITE_ONCE(*value, auto_value);
 		return 0;
 	}
-	ret = kstrtouint(buf, 0, &number);
+	ret = kstrtouint(rest ?: buf, 0, &number);
 	if (ret)
 		return ret;
+	if (rest) {
+		WRITE_ONCE(*value, auto_value);
+		return 0;
+	}
 	if (number < min || number > max)
 		return -EINVAL;
 	WRITE_ONCE(*value, number);
@@ -189,9 +213,9 @@ static int parse_auto(const char *buf, unsigned int min, unsigned int max,
 }
 
 /* Show a number, or "auto" and what it stands for at the moment */
-static ssize_t show_auto(char *buf, bool is_auto, unsigned long number)
+static ssize_t show_auto(char *buf, bool automatic, unsigned long number)
 {
-	return sysfs_emit(buf, "%s%lu\n", is_auto ? "auto " : "", number);
+	return sysfs_emit(buf, "%s%lu\n", automatic ? "auto " : "", number);
 }
 
 static ssize_t migrator_show(struct kobject *kobj, struct kobj_attribute *attr,
@@ -223,17 +247,19 @@ static ssize_t reasons_show(struct kobject *kobj, struct kobj_attribute *attr,
 static ssize_t reasons_store(struct kobject *kobj, struct kobj_attribute *attr,
 			     const char *buf, size_t count)
 {
-	unsigned long reasons = 0;
+	const char *rest = after_auto(buf);
+	unsigned long reasons;
 	int ret;
 
-	if (!is_auto(buf)) {
-		ret = parse_reasons(buf, &reasons);
+	if (!rest || *rest) {
+		ret = parse_reasons(rest ?: buf, &reasons);
 		if (ret)
 			return ret;
 	}
 	guard(mutex)(&policy_mutex);
-	reasons_are_auto = is_auto(buf);
-	WRITE_ONCE(migrate_offload_reasons, reasons);
+	reasons_are_auto = rest;
+	if (!reasons_are_auto)
+		WRITE_ONCE(migrate_offload_reasons, reasons);
 	apply_defaults();
 	return count;
 }
@@ -258,7 +284,7 @@ static ssize_t min_folio_bytes_store(struct kobject *kobj,
 			 &migrate_min_folio_bytes);
 	if (ret)
 		return ret;
-	min_folio_bytes_is_auto = is_auto(buf);
+	min_folio_bytes_is_auto = after_auto(buf);
 	return count;
 }
 
@@ -268,9 +294,9 @@ static ssize_t min_batch_bytes_show(struct kobject *kobj,
 				    struct kobj_attribute *attr, char *buf)
 {
 	const unsigned int fixed = READ_ONCE(migrate_min_batch_bytes);
-	const bool is_auto = fixed == BATCH_BYTES_AUTO;
 
-	return show_auto(buf, is_auto, is_auto ? AUTO_BATCH_BYTES : fixed);
+	return show_auto(buf, fixed == BATCH_BYTES_AUTO,
+			 migrate_policy_min_bytes());
 }
 
 static ssize_t min_batch_bytes_store(struct kobject *kobj,
@@ -358,15 +384,15 @@ static const struct attribute_group migrate_offload_group = {
 static int __init migrate_offload_sysfs_init(void)
 {
 	struct kobject *kobj;
+	int ret;
 
 	kobj = kobject_create_and_add("migrate_offload", mm_kobj);
 	if (!kobj)
 		return -ENOMEM;
-	if (sysfs_create_group(kobj, &migrate_offload_group)) {
+	ret = sysfs_create_group(kobj, &migrate_offload_group);
+	if (ret)
 		kobject_put(kobj);
-		return -ENOMEM;
-	}
-	return 0;
+	return ret;
 }
 subsys_initcall(migrate_offload_sysfs_init);
 

@@ -70,7 +70,7 @@ struct offload_test {
 
 	/* To be put back */
 	unsigned int min_batch_bytes;
-	bool none;
+	char wanted[MIGRATE_OFFLOAD_NAME_LEN];
 
 	/* PF_MEMALLOC_NOIO as submit() and wait() found it */
 	unsigned int submit_noio;
@@ -381,8 +381,8 @@ static int test_init(struct kunit *test)
 	t->min_batch_bytes = migrate_min_batch_bytes;
 	migrate_min_batch_bytes = 0;
 	scoped_guard(mutex, &migrate_offload_mutex) {
-		t->none = migrate_offload_none;
-		migrate_offload_none = false;
+		strscpy(t->wanted, migrate_offload_wanted);
+		strscpy(migrate_offload_wanted, "");
 	}
 	test->priv = t;
 
@@ -412,12 +412,17 @@ static void test_exit(struct kunit *test)
 	for (i = 0; i < ARRAY_SIZE(test_idle_migrators); i++)
 		migrate_offload_unregister(&test_idle_migrators[i]);
 	migrate_offload_unregister(&test_others_migrator);
-	migrate_offload_unregister(&test_migrator);
+	/* Before the last of ours goes, or another could come into use */
 	if (test->priv) {
 		struct offload_test *t = test->priv;
 
 		scoped_guard(mutex, &migrate_offload_mutex)
-			migrate_offload_none = t->none;
+			strscpy(migrate_offload_wanted, t->wanted);
+	}
+	migrate_offload_unregister(&test_migrator);
+	if (test->priv) {
+		struct offload_test *t = test->priv;
+
 		migrate_min_batch_bytes = t->min_batch_bytes;
 		test_forget(t);
 	}
@@ -1291,7 +1296,6 @@ static void test_refused(struct kunit *test)
 	test_expect_list(test, &t->batched, NULL, 0);
 }
 
-/* Neither function may enter reclaim that writes: the folios are locked */
 /* A batch that does not pay is left to the CPU, and that is no failure */
 static void test_small_batch(struct kunit *test)
 {
@@ -1299,17 +1303,24 @@ static void test_small_batch(struct kunit *test)
 
 	test_add(test, 0);
 	test_add(test, 0);
-	migrate_min_batch_bytes = 2 * PAGE_SIZE + 1;
+	folio_get(test_add(test, 0)->src);
+	/* More than there is, and more than is left without the third one */
+	migrate_min_batch_bytes = 3 * PAGE_SIZE + 1;
 	test_events_begin(test);
 	test_run(test);
+	test_expect_event(test, PGMIGRATE_OFFLOAD_SMALL, 3);
+	migrate_min_batch_bytes = 2 * PAGE_SIZE + 1;
+	test_run(test);
 	KUNIT_EXPECT_EQ(test, t->nr_calls, 0);
-	test_expect_event(test, PGMIGRATE_OFFLOAD_SMALL, 2);
+	test_expect_event(test, PGMIGRATE_OFFLOAD_SMALL, 5);
+	test_expect_event(test, PGMIGRATE_OFFLOAD_BUSY, 1);
 	test_expect_event(test, PGMIGRATE_OFFLOAD_FAILED, 0);
 	migrate_min_batch_bytes = 2 * PAGE_SIZE;
 	test_run(test);
 	KUNIT_EXPECT_EQ(test, t->nr_calls, 1);
 }
 
+/* Neither function may enter reclaim that writes: the folios are locked */
 static void test_noio(struct kunit *test)
 {
 	struct offload_test *t = test->priv;
@@ -1475,12 +1486,16 @@ static void test_mark_used(struct kunit *test)
 	test_add_filled(test, 0);
 	test_add_filled(test, 2);
 	t->wait = test_wait_all;
+	test_events_begin(test);
 	test_run(test);
+	test_expect_event(test, PGMIGRATE_OFFLOAD_SUCCESS, 0);
 	for (i = 0; i < 2; i++) {
 		test_move(test, i);
 		KUNIT_EXPECT_TRUE(test, test_is_filled(t->pairs[i].dst,
 						       TEST_DST_BYTE));
 	}
+	test_expect_event(test, PGMIGRATE_OFFLOAD_SUCCESS, 5);
+	test_expect_event(test, PGMIGRATE_OFFLOAD_FALLBACK, 0);
 }
 
 /* Memory fails after the batch is done and before the folio is moved */
@@ -1494,6 +1509,7 @@ static void test_poison_before_move(struct kunit *test)
 	for (i = 0; i < 4; i++)
 		test_add_filled(test, i == 3 && large ? 2 : 0);
 	t->wait = test_wait_all;
+	test_events_begin(test);
 	test_run(test);
 	test_poison(t->pairs[1].src, 0);
 	test_fill(t->pairs[1].dst, 'b');
@@ -1514,6 +1530,9 @@ static void test_poison_before_move(struct kunit *test)
 						       TEST_SRC_BYTE :
 						       TEST_DST_BYTE));
 	}
+	test_expect_event(test, PGMIGRATE_OFFLOAD_SUCCESS, large ? 2 : 3);
+	test_expect_event(test, PGMIGRATE_OFFLOAD_FALLBACK, large ? 5 : 1);
+	test_expect_event(test, PGMIGRATE_OFFLOAD_UNFIT, large ? 5 : 1);
 }
 
 /* Tests of several batches at once have a chunk for each */
@@ -1656,23 +1675,10 @@ static void test_counted(struct kunit *test)
 		test_expect_event(test, expected[i].event, expected[i].pages);
 }
 
-/* Pages are counted, not folios, and once, under who has copied them */
+/* Pages are counted, not folios, and only if a migrator is wanted */
 static void test_moved(struct kunit *test)
 {
-	static const struct {
-		bool copied;
-		enum migrate_reason reason;
-		unsigned long success;
-		unsigned long fallback;
-	} moves[] = {
-		{ true, MR_LONGTERM_PIN, 8, 0 },
-		{ true, MR_MEMORY_FAILURE, 16, 0 },
-		{ false, MR_LONGTERM_PIN, 16, 8 },
-		/* For this, no migrator is wanted */
-		{ false, MR_MEMORY_FAILURE, 16, 8 },
-	};
 	struct test_pair *pair;
-	unsigned int i;
 
 	if (!IS_ENABLED(CONFIG_VM_EVENT_COUNTERS))
 		kunit_skip(test, "needs CONFIG_VM_EVENT_COUNTERS");
@@ -1680,19 +1686,17 @@ static void test_moved(struct kunit *test)
 	pair = test_add(test, 3);
 	migrate_policy_use(BIT(MR_LONGTERM_PIN), 0);
 	test_events_begin(test);
-	for (i = 0; i < ARRAY_SIZE(moves); i++) {
-		migrate_offload_moved(pair->dst, moves[i].reason,
-				      moves[i].copied);
-		test_expect_event(test, PGMIGRATE_OFFLOAD_SUCCESS,
-				  moves[i].success);
-		test_expect_event(test, PGMIGRATE_OFFLOAD_FALLBACK,
-				  moves[i].fallback);
-	}
-	test_expect_event(test, PGMIGRATE_OFFLOAD_UNCOPIED, 0);
+	migrate_offload_moved(pair->dst, MR_MEMORY_FAILURE);
 	migrate_offload_uncopied(pair->src, MR_MEMORY_FAILURE);
+	test_expect_event(test, PGMIGRATE_OFFLOAD_FALLBACK, 0);
+	test_expect_event(test, PGMIGRATE_OFFLOAD_UNCOPIED, 0);
+	migrate_offload_moved(pair->dst, MR_LONGTERM_PIN);
+	test_expect_event(test, PGMIGRATE_OFFLOAD_FALLBACK, 8);
 	test_expect_event(test, PGMIGRATE_OFFLOAD_UNCOPIED, 0);
 	migrate_offload_uncopied(pair->src, MR_LONGTERM_PIN);
+	test_expect_event(test, PGMIGRATE_OFFLOAD_FALLBACK, 8);
 	test_expect_event(test, PGMIGRATE_OFFLOAD_UNCOPIED, 8);
+	test_expect_event(test, PGMIGRATE_OFFLOAD_SUCCESS, 0);
 	migrate_policy_use(0, 0);
 }
 
@@ -1967,8 +1971,30 @@ static void test_choose(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, t->nr_calls, 1);
 	KUNIT_EXPECT_EQ(test, test_others_calls, 1);
 
-	/* When it goes, the other one takes over */
+	/* When it goes, the other one takes over, until it is back */
 	migrate_offload_unregister(&test_others_migrator);
+	KUNIT_EXPECT_EQ(test, migrate_offload_reasons, BIT(MR_DEMOTION));
+	KUNIT_EXPECT_EQ(test, test_register(&test_others_migrator,
+					    BIT(MR_LONGTERM_PIN)), 0);
+	KUNIT_EXPECT_EQ(test, migrate_offload_reasons, BIT(MR_LONGTERM_PIN));
+}
+
+/* With "auto", what is in use stays, and what comes does not replace it */
+static void test_choose_auto(struct kunit *test)
+{
+	KUNIT_ASSERT_EQ(test, test_register(&test_migrator, BIT(MR_DEMOTION)),
+			0);
+	KUNIT_ASSERT_EQ(test, test_register(&test_others_migrator,
+					    BIT(MR_LONGTERM_PIN)), 0);
+	KUNIT_EXPECT_EQ(test, migrate_offload_choose("kunit-other"), 0);
+	KUNIT_EXPECT_EQ(test, migrate_offload_choose("auto\n"), 0);
+	KUNIT_EXPECT_EQ(test, migrate_offload_reasons, BIT(MR_LONGTERM_PIN));
+	migrate_offload_unregister(&test_others_migrator);
+	KUNIT_EXPECT_EQ(test, test_register(&test_others_migrator,
+					    BIT(MR_LONGTERM_PIN)), 0);
+	KUNIT_EXPECT_EQ(test, migrate_offload_reasons, BIT(MR_DEMOTION));
+	KUNIT_EXPECT_EQ(test, migrate_offload_choose("none"), 0);
+	KUNIT_EXPECT_EQ(test, migrate_offload_choose("auto"), 0);
 	KUNIT_EXPECT_EQ(test, migrate_offload_reasons, BIT(MR_DEMOTION));
 }
 
@@ -2006,10 +2032,14 @@ static void test_choose_bad(struct kunit *test)
 	static const char * const bad[] = {
 		"", "\n", "kuni", "kunit-other2", "None", "kunit kunit-other",
 	};
-	static const struct migrate_offload_ops none = {
-		.name = "none",
-		.submit = test_submit,
-		.wait = test_wait,
+	static const struct migrate_offload_ops bad_names[] = {
+		{ "", test_submit, test_wait },
+		{ "none", test_submit, test_wait },
+		{ "auto", test_submit, test_wait },
+		{ "two words", test_submit, test_wait },
+		{ "line\n", test_submit, test_wait },
+		{ "[kunit]", test_submit, test_wait },
+		{ "a-name-of-thirty-two-characters-", test_submit, test_wait },
 	};
 	static const struct migrate_offload_ops again = {
 		.name = "kunit",
@@ -2027,7 +2057,9 @@ static void test_choose_bad(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, migrate_offload_slot,
 				slot_of(&test_migrator));
 	/* A name stands for one */
-	KUNIT_EXPECT_EQ(test, test_register(&none, 0), -EINVAL);
+	for (i = 0; i < ARRAY_SIZE(bad_names); i++)
+		KUNIT_EXPECT_EQ_MSG(test, test_register(&bad_names[i], 0),
+				    -EINVAL, "\"%s\"", bad_names[i].name);
 	KUNIT_EXPECT_EQ(test, test_register(&again, 0), -EEXIST);
 }
 
@@ -2265,6 +2297,7 @@ static struct kunit_case registration_test_cases[] = {
 	KUNIT_CASE(test_take_over),
 	KUNIT_CASE(test_defaults),
 	KUNIT_CASE(test_choose),
+	KUNIT_CASE(test_choose_auto),
 	KUNIT_CASE(test_choose_none),
 	KUNIT_CASE(test_choose_bad),
 	KUNIT_CASE(test_show_migrators),

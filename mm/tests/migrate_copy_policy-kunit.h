@@ -270,6 +270,7 @@ static void test_reasons(struct kunit *test)
 			   "longterm_pin\n");
 	KUNIT_EXPECT_EQ(test, test_write(&reasons_attr, "bogus"), -EINVAL);
 	KUNIT_EXPECT_EQ(test, test_write(&reasons_attr, "auto,damon"), -EINVAL);
+	KUNIT_EXPECT_EQ(test, test_write(&reasons_attr, "auto bogus"), -EINVAL);
 	KUNIT_EXPECT_EQ(test, migrate_offload_reasons, BIT(MR_LONGTERM_PIN));
 
 	/* As it was read */
@@ -308,6 +309,7 @@ static void test_min_batch_bytes(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, migrate_policy_takes(SZ_128K - 1, 1));
 	KUNIT_EXPECT_FALSE(test, migrate_policy_takes(SZ_128K, 9));
 	KUNIT_EXPECT_FALSE(test, migrate_policy_takes(SZ_192K - 1, 48));
+	KUNIT_EXPECT_EQ(test, migrate_policy_min_bytes(), SZ_128K);
 	KUNIT_EXPECT_TRUE(test, migrate_policy_takes(SZ_192K, 48));
 
 	KUNIT_EXPECT_EQ(test, test_write(&min_batch_bytes_attr, "8192\n"), 5);
@@ -325,7 +327,7 @@ static void test_min_batch_bytes(struct kunit *test)
 static void test_parse_auto(struct kunit *test)
 {
 	static const char * const bad[] = {
-		"", "\n", "automatic", "auto1", "-1", "9", "101", "10s",
+		"", "\n", "automatic", "auto1", "auto x", "-1", "9", "101", "10s",
 		"4294967306", "18446744073709551626",
 	};
 	unsigned int value = 55, i;

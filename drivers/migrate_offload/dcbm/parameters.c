@@ -261,14 +261,8 @@ static int dcbm_moved_set(const char *val, const struct kernel_param *kp)
 	return -EOPNOTSUPP;
 }
 
-static int dcbm_moved_get(char *buf, const struct kernel_param *kp)
-{
-	return -EOPNOTSUPP;
-}
-
 static const struct kernel_param_ops dcbm_moved_ops = {
 	.set = dcbm_moved_set,
-	.get = dcbm_moved_get,
 };
 module_param_cb(reason_mask, &dcbm_moved_ops, "reasons", 0200);
 MODULE_PARM_DESC(reason_mask, "Moved to /sys/kernel/mm/migrate_offload/reasons");

@@ -71,6 +71,7 @@ reset_params()
 {
 	set_param offloading N &&
 	set_param nr_dma_chan 1 &&
+	set_policy migrator auto &&
 	set_policy reasons all &&
 	set_policy min_folio_bytes 0 &&
 	set_policy min_batch_bytes 0 &&
@@ -100,6 +101,7 @@ restore_params()
 {
 	local name
 
+	set_policy migrator auto
 	for name in $SETTABLE_POLICY; do
 		set_policy "$name" "${saved[$name]}"
 	done

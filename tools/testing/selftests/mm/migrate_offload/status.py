@@ -696,6 +696,9 @@ class Command(StatusTest):
         vmstat = f"{top}/proc/vmstat"
         with open(vmstat, encoding="utf-8") as file:
             text = file.read()
+        # A shell starts what runs in the background with interrupts ignored.
+        was = signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.addCleanup(signal.signal, signal.SIGINT, was)
         with subprocess.Popen([sys.executable, PROGRAM, "--root", top, "--watch", "0.05"],
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             head = process.stdout.readline().split()

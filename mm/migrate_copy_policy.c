@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What is offloaded, and how: the files in /sys/kernel/mm/migrate_offload.
+ * Policy of the copy offload: the files in /sys/kernel/mm/migrate_offload.
  *
- * A migrator registers with what suits it, which is in effect while the
- * operator has "auto". What the operator writes instead is in effect for any
- * migrator.
+ * A migrator registers with the reasons and the minimum size of a folio that
+ * suit it. They apply while the operator has "auto". A value that the operator
+ * writes applies to every migrator.
  */
 #include <linux/ctype.h>
 #include <linux/init.h>
@@ -24,8 +24,8 @@
 #include "migrate_copy_offload.h"
 
 /*
- * By default, a batch of fewer bytes is left to the CPU: to start an engine and
- * to wait for it costs the CPU as much as such a copy. Copying is a smaller
+ * By default, the CPU copies smaller batches, since starting an engine and
+ * waiting for it costs as much CPU time as the copy. Copying is a smaller
  * part of migrating a small folio, so a batch of folios that average less than
  * SMALL_FOLIO_BYTES has to save more.
  */
@@ -33,23 +33,23 @@
 #define AUTO_SMALL_BATCH_BYTES	SZ_192K
 #define SMALL_FOLIO_BYTES	SZ_16K
 
-/* What migrate_min_batch_bytes is while the operator has "auto" */
+/* Value of migrate_min_batch_bytes while the operator has "auto" */
 #define BATCH_BYTES_AUTO	UINT_MAX
 
 unsigned int migrate_min_batch_bytes __read_mostly = BATCH_BYTES_AUTO;
 
-/* In effect: a mask of BIT(enum migrate_reason), and the size of a folio */
+/* In effect: a mask of BIT(enum migrate_reason), and a number of bytes */
 unsigned long migrate_offload_reasons __read_mostly;
 unsigned int migrate_min_folio_bytes __read_mostly;
 
-/* Protects the two above, and what follows */
+/* Protects writes to the two above, and what follows */
 static DEFINE_MUTEX(policy_mutex);
 static unsigned long default_reasons;
 static unsigned int default_min_folio_bytes;
 static bool reasons_are_auto = true;
 static bool min_folio_bytes_is_auto = true;
 
-/* Without the operator's word, what the migrator in use brings is in effect */
+/* Apply the defaults of the migrator in use where the operator has "auto" */
 static void apply_defaults(void)
 {
 	lockdep_assert_held(&policy_mutex);
@@ -60,9 +60,9 @@ static void apply_defaults(void)
 }
 
 /**
- * migrate_policy_use - take the defaults of a migrator that comes into use
- * @reasons: what to offload, a mask of BIT(enum migrate_reason)
- * @min_folio_bytes: the size of the smallest folio that pays
+ * migrate_policy_use - apply the defaults of the migrator that is now in use
+ * @reasons: reasons to offload, a mask of BIT(enum migrate_reason)
+ * @min_folio_bytes: minimum size of a folio, in bytes
  *
  * Context: Process context, may sleep.
  */
@@ -75,7 +75,7 @@ void migrate_policy_use(unsigned long reasons, unsigned int min_folio_bytes)
 }
 
 /**
- * migrate_policy_min_bytes - what a batch must have at least
+ * migrate_policy_min_bytes - get the minimum size of a batch
  *
  * Context: Any.
  *
@@ -89,9 +89,9 @@ size_t migrate_policy_min_bytes(void)
 }
 
 /**
- * migrate_policy_takes - whether a batch is large enough for a migrator
+ * migrate_policy_takes - test whether a batch is large enough for a migrator
  * @bytes: size of the batch
- * @nr: how many folios it has
+ * @nr: number of its folios
  *
  * Context: Any.
  *
@@ -177,8 +177,8 @@ static int emit_reasons(char *buf, int at, unsigned long reasons)
 }
 
 /*
- * Return what follows "auto", or NULL if @buf is something else. What is shown
- * can be written back, so a value may follow, which does not matter.
+ * Return what follows "auto", or NULL if @buf is something else. A value may
+ * follow, since what was shown can be written back. Callers ignore that value.
  */
 static const char *after_auto(const char *buf)
 {

@@ -125,20 +125,28 @@ test_moved()
 	return "$ret"
 }
 
+# migrator_is TEXT: as it is read
+migrator_is()
+{
+	[ "$(policy migrator)" = "$1" ] && return
+	msg "migrator: $(policy migrator)"
+	return 1
+}
+
 # What the operator chooses is used, and nothing else
 register migrator "migrator: dcbm and none can be chosen, nothing else"
 test_migrator()
 {
 	set_param offloading Y || return 1
-	[ "$(policy migrator)" = "[dcbm] none" ] || { msg "migrator: $(policy migrator)"; return 1; }
+	migrator_is "[dcbm] none" || return 1
 	is_refused "$KNOBS/migrator" "${GARBAGE[@]}" all dcb '[dcbm]' || return 1
 	set_policy migrator none || return 1
-	[ "$(policy migrator)" = "dcbm [none]" ] || { msg "migrator: $(policy migrator)"; return 1; }
+	migrator_is "dcbm [none]" || return 1
 	bench -t 1 -b 4M -s 4K,64K || return 1
 	[ "$(param folios_migrated)" -eq 0 ] || { msg "offloaded all the same"; return 1; }
 	# It also holds for what registers after that
 	set_param offloading N && set_param offloading Y || return 1
-	[ "$(policy migrator)" = "dcbm [none]" ] || { msg "migrator: $(policy migrator)"; return 1; }
+	migrator_is "dcbm [none]" || return 1
 	set_policy migrator dcbm || return 1
 	bench -t 1 -b 4M -s 4K,64K || return 1
 	[ "$(param folios_migrated)" -gt 0 ]

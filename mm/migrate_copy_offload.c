@@ -811,6 +811,8 @@ EXPORT_SYMBOL_GPL(migrate_offload_unregister);
 
 static int choose(const char *name)
 {
+	unsigned int slot;
+
 	lockdep_assert_held(&migrate_offload_mutex);
 	if (sysfs_streq(name, "none")) {
 		strscpy(migrate_offload_wanted, "none");
@@ -824,10 +826,10 @@ static int choose(const char *name)
 			slot_use_any();
 		return 0;
 	}
-	if (slot_by_name(name) == MIGRATE_OFFLOAD_SLOTS)
+	slot = slot_by_name(name);
+	if (slot == MIGRATE_OFFLOAD_SLOTS)
 		return -ENODEV;
-	strscpy(migrate_offload_wanted,
-		migrate_offload_slots[slot_by_name(name)].ops->name);
+	strscpy(migrate_offload_wanted, migrate_offload_slots[slot].ops->name);
 	slot_use_any();
 	return 0;
 }

@@ -18,15 +18,14 @@
 #include <linux/string.h>
 #include <linux/sysfs.h>
 #include <linux/time64.h>
-#include <trace/events/migrate.h>
 
 #include "internal.h"
 #include "migrate_copy_offload.h"
 
 /*
  * By default, the CPU copies smaller batches, since starting an engine and
- * waiting for it costs as much CPU time as the copy. Copying is a smaller
- * part of migrating a small folio, so a batch of folios that average less than
+ * waiting for it costs as much CPU time as the copy. Copying is a smaller part
+ * of migrating a small folio, so a batch of folios that average less than
  * SMALL_FOLIO_BYTES has to save more.
  */
 #define AUTO_BATCH_BYTES	SZ_128K

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# Sourced by scripts that build a kernel with a part of the series, or none of it.
+# Sourced by scripts that build a kernel with some or no patches of the series.
 
 # new_options TREE COMMIT [COMMIT]: the options that Kconfig files have only after
 # the first commit: in the second, or else in the files of TREE

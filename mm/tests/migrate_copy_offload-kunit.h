@@ -402,6 +402,7 @@ static int test_init(struct kunit *test)
 
 static void test_exit(struct kunit *test)
 {
+	struct offload_test *t = test->priv;
 	unsigned int i;
 
 	/* Unregistration would hang. Let test_init() of the next test fail. */
@@ -413,16 +414,12 @@ static void test_exit(struct kunit *test)
 		migrate_offload_unregister(&test_idle_migrators[i]);
 	migrate_offload_unregister(&test_others_migrator);
 	/* Before the last of ours goes, or another could come into use */
-	if (test->priv) {
-		struct offload_test *t = test->priv;
-
+	if (t) {
 		scoped_guard(mutex, &migrate_offload_mutex)
 			strscpy(migrate_offload_wanted, t->wanted);
 	}
 	migrate_offload_unregister(&test_migrator);
-	if (test->priv) {
-		struct offload_test *t = test->priv;
-
+	if (t) {
 		migrate_min_batch_bytes = t->min_batch_bytes;
 		test_forget(t);
 	}
@@ -2013,7 +2010,7 @@ static void test_choose_none(struct kunit *test)
 	test_run(test);
 	KUNIT_EXPECT_EQ(test, t->nr_calls, 1);
 
-	/* It stays so, whoever registers or goes */
+	/* A migrator that registers or goes does not change that */
 	KUNIT_EXPECT_EQ(test, test_register(&test_others_migrator,
 					    BIT(MR_DEMOTION)), 0);
 	migrate_offload_unregister(&test_migrator);

@@ -107,16 +107,14 @@ test_bad_min_bytes()
 register moved "parameters that moved tell where they are"
 test_moved()
 {
-	local name was point ret=0
+	local name was ret=0
 	local -A to=([reason_mask]=reasons [min_bytes]=min_folio_bytes
 		     [min_batch_bytes]=min_batch_bytes)
 
 	for name in "${!to[@]}"; do
 		was=$(policy "${to[$name]}")
-		point="migrate_offload: $name is written, $RANDOM$RANDOM"
-		echo "$point" > /dev/kmsg
-		! write_to "$PARAMS/$name" 0 &&
-			dmesg | sed "1,/$point/d" |
+		log_mark
+		! write_to "$PARAMS/$name" 0 && log_since |
 			grep -q "dcbm: $name is now $KNOBS/${to[$name]}\$" &&
 			[ "$(policy "${to[$name]}")" = "$was" ] && continue
 		msg "$name: $error"
@@ -315,11 +313,8 @@ test_batch_sizes()
 	local bytes
 
 	for bytes in 8192 135169 16777216; do
-		if ! write_to "$KNOBS/chunk_bytes" "$bytes"; then
-			msg "chunk_bytes: '$bytes' is refused: $error"
-			return 1
-		fi
-		msg "chunk_bytes: $(cat "$KNOBS/chunk_bytes")"
+		set_policy chunk_bytes "$bytes" || return 1
+		msg "chunk_bytes: $(policy chunk_bytes)"
 		# Which small batches are worth offloading is not for us to say.
 		set_param offloading Y || return 1
 		bench -t 1 -b 8M -s 4K,64K,2M || return 1
@@ -333,16 +328,16 @@ test_latency()
 {
 	local us ret=0
 
-	write_to "$KNOBS/chunk_bytes" auto || return 1
+	set_policy chunk_bytes auto || return 1
 	set_param offloading Y || return 1
 	for us in 1 300 1000000 auto; do
-		write_to "$KNOBS/latency_us" "$us" || ret=1
+		set_policy latency_us "$us" || ret=1
 		bench -t 1 -b 8M -s 4K,64K,2M || ret=1
-		msg "latency_us $us: chunk_bytes $(cat "$KNOBS/chunk_bytes")"
+		msg "latency_us $us: chunk_bytes $(policy chunk_bytes)"
 	done
 	[ "$(cut -d' ' -f1 "$KNOBS/latency_us")" = auto ] || ret=1
 	# What was read can be written
-	write_to "$KNOBS/latency_us" "$(cat "$KNOBS/latency_us")" || ret=1
+	set_policy latency_us "$(policy latency_us)" || ret=1
 	return "$ret"
 }
 

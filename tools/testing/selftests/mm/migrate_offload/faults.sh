@@ -159,7 +159,7 @@ probe_count()
 # How many folios dcbm has kept since the mark, for engines that are stuck
 kept()
 {
-	dmesg | sed "1,/$point/d" | awk '/did not answer in time/ {
+	log_since | awk '/did not answer in time/ {
 			for (i = 2; i <= NF; i++)
 				if ($i == "folios")
 					n += $(i - 1)
@@ -168,13 +168,12 @@ kept()
 
 timeouts()
 {
-	dmesg | sed "1,/$point/d" | grep -c 'did not answer in time'
+	log_since | grep -c 'did not answer in time'
 }
 
 count_begin()
 {
-	point="migrate_offload count $$ $RANDOM"
-	echo "$point" > /dev/kmsg
+	log_mark
 	set_param folios_migrated 0 && set_param folios_failures 0 &&
 	probe_reset
 }
@@ -357,12 +356,12 @@ test_share()
 	local before after ret=0
 
 	offload_on 2 && knob bandwidth 20 || return 1
-	write_to "$KNOBS/share" 1 && write_to "$KNOBS/chunk_bytes" auto || return 1
+	set_policy share 1 && set_policy chunk_bytes auto || return 1
 	before=$(vmstat pgmigrate_offload_shared)
 	counted -t 1 -b 32M -s 4K,64K,2M || ret=1
 	after=$(vmstat pgmigrate_offload_shared)
 	msg "$((after - before)) pages were kept by the CPU"
-	write_to "$KNOBS/share" 0 && write_to "$KNOBS/chunk_bytes" "$TEST_CHUNK" || ret=1
+	set_policy share 0 && set_policy chunk_bytes "$TEST_CHUNK" || ret=1
 	[ "$((after - before))" -gt 0 ] && [ "$(param folios_migrated)" -gt 0 ] &&
 		[ "$(timeouts)" -eq 0 ] && all_idle && return "$ret"
 }

@@ -42,12 +42,18 @@ claimed()
 	grep -v ' unfit: ' "$PARAMS/channels" | cut -d ' ' -f 1
 }
 
-# set_param NAME VALUE: a valid value, which must be taken
+# set_in FOLDER NAME VALUE: a valid value, which must be taken
+set_in()
+{
+	write_to "$1/$2" "$3" && return 0
+	msg "$2: '$3' is refused: $error"
+	return 1
+}
+
+# set_param NAME VALUE
 set_param()
 {
-	write_to "$PARAMS/$1" "$2" && return 0
-	msg "$1: '$2' is refused: $error"
-	return 1
+	set_in "$PARAMS" "$@"
 }
 
 # What the core decides, which is the same for all migrators
@@ -56,12 +62,10 @@ policy()
 	cat "$KNOBS/$1"
 }
 
-# set_policy NAME VALUE: a valid value, which must be taken
+# set_policy NAME VALUE
 set_policy()
 {
-	write_to "$KNOBS/$1" "$2" && return 0
-	msg "$1: '$2' is refused: $error"
-	return 1
+	set_in "$KNOBS" "$@"
 }
 
 # With so much patience, engines have timeout_ms, whatever their speed. With
@@ -111,6 +115,18 @@ restore_params()
 		set_param "$name" "${saved[$name]}"
 	done
 	set_param offloading "${saved[offloading]}"
+}
+
+# log_since prints what the kernel has said after log_mark
+log_mark()
+{
+	log_point="migrate_offload mark $$ $RANDOM"
+	echo "$log_point" > /dev/kmsg
+}
+
+log_since()
+{
+	dmesg | sed "1,/$log_point/d"
 }
 
 # Sum of the counters of /proc/vmstat that match

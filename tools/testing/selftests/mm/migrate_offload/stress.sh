@@ -131,13 +131,13 @@ d_chunk_bytes()
 	page=$(getconf PAGESIZE)
 	pick "$page" $((2 * page)) $((33 * page + 1)) 2097152 8388608 \
 		"${saved[chunk_bytes]}"
-	write_to "$KNOBS/chunk_bytes" "$picked"
+	set_policy chunk_bytes "$picked"
 }
 
 d_share()
 {
 	pick 0 1 1
-	write_to "$KNOBS/share" "$picked"
+	set_policy share "$picked"
 }
 
 # ---- dcbm -----------------------------------------------------------------
@@ -667,12 +667,11 @@ counts()
 
 counts_settle()
 {
-	local now was=$counted
+	local was=$counted
 
 	sleep 1
-	now=$(counts)
-	counted=$now
-	[ "$now" = "$was" ]
+	counted=$(counts)
+	[ "$counted" = "$was" ]
 }
 
 # All reasons are wanted here, and nothing else changes
@@ -701,7 +700,7 @@ test_stress_state()
 {
 	local now
 
-	write_to "$KNOBS/chunk_bytes" "$TEST_CHUNK"
+	set_policy chunk_bytes "$TEST_CHUNK"
 	now=$(state_of_system)
 	[ "$now" = "$state_before" ] && return
 	diff <(echo "$state_before") <(echo "$now") | sed 's/^/# /'
